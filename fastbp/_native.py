@@ -1,0 +1,215 @@
+"""The compiled core: which build of it this processor runs, and on how many threads.
+
+The core is built once for each instruction-set level.  The highest level that the processor offers is taken at
+import; ``FASTBP_ISA=base|v3|v4`` forces one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from functools import lru_cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fastbp._version import __version__
+
+LEVELS = ("base", "v3", "v4")
+GENERIC = (
+    "train",
+    "evaluate",
+    "dense_forward",
+    "dense_backward",
+    "activation_forward",
+    "activation_backward",
+    "find_nonfinite",
+    "multiply_add",
+)
+SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's
+
+_UNBUILT = (
+    "fastbp's compiled core is missing here: this looks like its source tree, not an installed package. "
+    "Install it with `python -m pip install .` from the tree, and start Python in another folder."
+)
+
+
+def _load() -> tuple[ModuleType, str]:
+    """Import the core of the wanted level; a level that should be there and is not is an error."""
+    try:
+        cpu = importlib.import_module("fastbp._cpu")
+    except ModuleNotFoundError as error:
+        raise ImportError(_UNBUILT) from error
+    offered: list[str] = cpu.levels()
+    wanted = os.environ.get("FASTBP_ISA") or offered[-1]
+    if wanted not in LEVELS:
+        raise ImportError(f"FASTBP_ISA is {wanted!r}, expected one of {', '.join(LEVELS)}")
+    if wanted not in offered:
+        raise ImportError(f"FASTBP_ISA is {wanted!r}, but this processor offers only {', '.join(offered)}")
+    return importlib.import_module(f"fastbp._core_{wanted}"), wanted
+
+
+core, level = _load()
+ACTIVATIONS: dict[str, int] = core.ACTIVATIONS
+LOSSES: dict[str, int] = core.LOSSES
+OPTIMIZERS: dict[str, int] = core.OPTIMIZERS
+STAGE_KINDS: dict[str, int] = core.STAGE_KINDS
+STAGE_FIELDS: tuple[str, ...] = core.STAGE_FIELDS
+LAYOUT_FIELDS: tuple[str, ...] = core.LAYOUT_FIELDS
+BUILD: dict[str, Any] = core.BUILD
+shuffle = core.shuffle
+
+
+@lru_cache(maxsize=None)
+def kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
+    """The core's generic functions for float32 or float64: chosen once, so that no call pays for it."""
+    name = SPECIALISATIONS[dtype.name]
+    return SimpleNamespace(**{function: getattr(core, function)[name] for function in GENERIC})
+
+
+# --- threads -----------------------------------------------------------------------------------------------
+
+
+class _Threads:
+    """The cap on threads that `set_num_threads` set, and whether this process is the child of a fork."""
+
+    cap: int | None = None
+    forked = False
+
+
+def _after_fork_in_child() -> None:
+    _Threads.forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _check_threads(name: str, threads: object) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, not {type(threads).__name__}")
+    if threads < 1:
+        raise ValueError(f"{name} must be at least 1, not {threads}")
+    return int(threads)
+
+
+def _quota() -> float:
+    """Cores that the container's quota allows (cgroup version 2, then 1); infinite where there is none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return float("inf")
+    return float(quota) / float(period) if quota not in ("max", "-1") else float("inf")
+
+
+@lru_cache(maxsize=None)
+def available_cores() -> int:
+    """Cores this process may use: its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, round(_quota()) if _quota() < cores else cores))
+
+
+@lru_cache(maxsize=None)
+def _environment_threads() -> int | None:
+    for name in ("FASTBP_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may list one number a nesting level
+        if text:
+            if not text.isdigit() or int(text) < 1:
+                raise ValueError(f"{name} is {text!r}, expected a whole number of at least 1")
+            return int(text)
+    return None
+
+
+def resolve_threads(threads: int | None) -> int:
+    """The cap on threads for one call: the argument, else what `get_num_threads` says.
+
+    After a fork it is 1 whatever is asked for: the runtime's threads did not come along, and libgomp would wait for
+    them for ever.
+    """
+    if threads is not None:
+        threads = _check_threads("threads", threads)
+    if _Threads.forked or not BUILD["openmp"]:
+        return 1
+    return threads if threads is not None else get_num_threads()
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Cap the threads of every later call.
+
+    Parameters
+    ----------
+    threads : int or None
+        At least 1; None goes back to ``FASTBP_NUM_THREADS``, ``OMP_NUM_THREADS`` or the cores this process may use.
+        Small networks use fewer: where threads stop paying is decided from their shapes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When threads is not a whole number, or below 1.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+    """
+    _Threads.cap = None if threads is None else _check_threads("threads", threads)
+
+
+def get_num_threads() -> int:
+    """The cap on threads for calls that name none.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` set; else ``FASTBP_NUM_THREADS``; else ``OMP_NUM_THREADS``; else the cores this process
+        may use. 1 in a process that came from a fork, and in a build without OpenMP.
+    """
+    if _Threads.forked or not BUILD["openmp"]:
+        return 1
+    return _Threads.cap or _environment_threads() or available_cores()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def config() -> dict[str, str | int]:
+    """What `show_config` prints, by name."""
+    return {
+        "fastbp": __version__,
+        "processor": _processor(),
+        "level": level,
+        "levels offered": ", ".join(importlib.import_module("fastbp._cpu").levels()),
+        "vectors": f"{BUILD['simd']}, {BUILD['lanes']['float32']} float32 or {BUILD['lanes']['float64']} float64 lanes",
+        "compiler": BUILD["compiler"],
+        "flags": BUILD["flags"],
+        "OpenMP": BUILD["openmp"] or "none: built for one thread",
+        "cores available": available_cores(),
+        "threads": get_num_threads(),
+        "NumPy": np.__version__,
+        "Python": platform.python_version(),
+    }
+
+
+def show_config() -> None:
+    """Print the build and the machine: instruction-set level, compiler, flags, OpenMP, threads, versions."""
+    for name, value in config().items():
+        print(f"{name:>16}  {value}")

@@ -1,0 +1,197 @@
+"""Lower a list of layers to the arrays the core runs from: stages, offsets, sizes, threads.
+
+A stage is a dense layer with the activation after it, or an activation alone.  Every size is known here, before the
+core is entered: the workspace of a training step or of an evaluation is one array, and each of its parts an offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp import _native
+from fastbp.layers import Dense, Layer
+
+LINE = 16  # elements: rows start on whole vectors at every level (64 bytes of float32, 128 of float64)
+ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the first-level cache
+BLOCK_BYTES = 192 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
+BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
+RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
+FLOPS_PER_THREAD = 1_500_000  # of a step: with fewer, two barriers cost more than a second thread saves
+EVALUATION_BLOCK = 64  # rows that go through the layers together
+EVALUATION_FLOPS_PER_THREAD = 1_000_000  # of an evaluation: waking a team costs about 5 us
+
+
+@dataclass(frozen=True)
+class TrainingSpace:
+    """What one training step needs beside the network: its stages with offsets, the layout of the rest, the array."""
+
+    stages: NDArray[np.int64]
+    layout: NDArray[np.int64]
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class EvaluationSpace:
+    """What an evaluation needs: width and rows of a thread's blocks, room for a packed panel, the array of all."""
+
+    width: int
+    block: int
+    panel: int
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network in the core's terms.
+
+    Attributes
+    ----------
+    stages : ndarray of int64, shape (stages, fields)
+        One row a stage, in the order of the core's ``STAGE_FIELDS``; offsets into a workspace still 0.
+    slices : list of dict
+        For each layer, by name, the place in the flat vector and the shape of each parameter.
+    """
+
+    dtype: np.dtype[Any]
+    stages: NDArray[np.int64]
+    slices: list[dict[str, tuple[slice, tuple[int, ...]]]]
+    in_features: int
+    out_features: int
+    parameter_count: int
+
+    def field(self, name: str) -> NDArray[np.int64]:
+        """A column of `stages`."""
+        return self.stages[:, _native.STAGE_FIELDS.index(name)]
+
+    @cached_property
+    def flops_per_row(self) -> int:
+        """Multiplications and additions a row in forward and backward pass: 2 in x out x (3, first layer 2)."""
+        dense = self.field("kind") == _native.STAGE_KINDS["dense"]
+        products = (self.field("inputs") * self.field("outputs"))[dense]
+        return int(2 * (3 * products.sum() - products[0]))
+
+    def step_flops(self, batch_size: int) -> int:
+        """Flops of one training step."""
+        return batch_size * self.flops_per_row
+
+    def training_threads(self, batch_size: int, cap: int) -> int:
+        """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
+        return max(1, min(cap, self.step_flops(batch_size) // FLOPS_PER_THREAD, batch_size))
+
+    def evaluation_threads(self, rows: int, cap: int) -> int:
+        """How many threads an evaluation of so many rows is worth, at most cap."""
+        return max(1, min(cap, rows * self.flops_per_row // 3 // EVALUATION_FLOPS_PER_THREAD, rows))
+
+    def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
+        """Lay out the workspace of a step: input, targets, A and dZ of every stage, W^T, sums, a tile and a panel a thread."""
+        stages = self.stages.copy()
+        offsets = _Offsets()
+        columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
+        input_row = self._padded(self.in_features)
+        places = {"input": offsets.take(batch_size * input_row), "input_row": input_row}
+        places["target"] = offsets.take(batch_size * target_columns)
+        for s in range(len(stages)):
+            row = self._padded(int(columns["outputs"][s]))
+            columns["row"][s] = row
+            columns["output"][s] = offsets.take(batch_size * row)
+            columns["delta"][s] = offsets.take(batch_size * row)
+            if columns["propagates"][s] and columns["kind"][s] == _native.STAGE_KINDS["dense"]:
+                columns["transposed_row"][s] = self._padded(int(columns["inputs"][s]))
+                columns["transposed"][s] = offsets.take(int(columns["outputs"][s] * columns["transposed_row"][s]))
+        places["values"] = offsets.take(batch_size)
+        places["sums"] = offsets.take(batch_size)
+        places["scratch_row"] = _native.BUILD["tile_scratch"] + self._panel(batch_size)
+        places["scratch"] = offsets.take(threads * places["scratch_row"])
+        places["block"] = self._block(batch_size, 2 * int(columns["row"].sum()) + input_row)
+        layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
+        return TrainingSpace(stages, layout, _zeros(offsets.total, self.dtype))
+
+    def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
+        """Lay out the workspace of an evaluation: two blocks of rows a thread, their targets, a loss a row."""
+        width = self._padded(max(self.in_features, int(self.field("outputs").max())))
+        block = min(rows, EVALUATION_BLOCK)
+        panel = self._panel(0)
+        size = threads * (block * (2 * width + target_columns + 1) + panel) + rows
+        return EvaluationSpace(width, block, panel, _zeros(size, self.dtype))
+
+    def _panel(self, batch_size: int) -> int:
+        """Elements of the largest packed panel: as deep as a product, and a row of biases."""
+        depth = max(batch_size, int(self.field("inputs").max()), int(self.field("outputs").max()))
+        return (depth + 1) * _native.BUILD["panel_columns"][self.dtype.name]
+
+    def _padded(self, columns: int) -> int:
+        """Elements from one row to the next: whole vectors, and no distance that the first-level cache dislikes."""
+        row = -(-columns // LINE) * LINE
+        return row + LINE if row * self.dtype.itemsize % ALIASING == 0 else row
+
+    def _block(self, batch_size: int, row: int) -> int:
+        """Rows that go through phase 1 together: few enough for the cache, unless the weights would not stay."""
+        if self.parameter_count * self.dtype.itemsize > RESIDENT_BYTES:
+            return batch_size
+        return min(batch_size, max(BLOCK_ROWS, BLOCK_BYTES // (row * self.dtype.itemsize)))
+
+
+class _Offsets:
+    """Hands out one array part by part, each on a vector's boundary."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def take(self, size: int) -> int:
+        start = self.total
+        self.total += -(-size // LINE) * LINE
+        return start
+
+
+def _zeros(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A zeroed array that starts on a cache line; NumPy promises 16 bytes only."""
+    line = 64
+    raw = np.zeros(count * dtype.itemsize + line, dtype=np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + count * dtype.itemsize].view(dtype)
+
+
+def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
+    """Lower layers that fit each other, at least one of them Dense, to a plan."""
+    rows: list[dict[str, int]] = []
+    slices: list[dict[str, tuple[slice, tuple[int, ...]]]] = []
+    count = 0
+    features = next(layer.in_features for layer in layers if isinstance(layer, Dense))
+    in_features = features
+    kinds = _native.STAGE_KINDS
+    for layer in layers:
+        if isinstance(layer, Dense):
+            inputs, outputs = layer.in_features, layer.out_features
+            weight, bias, end = count, count + inputs * outputs, count + inputs * outputs + outputs
+            slices.append({"weight": (slice(weight, bias), (inputs, outputs)), "bias": (slice(bias, end), (outputs,))})
+            rows.append(
+                {
+                    "kind": kinds["dense"],
+                    "activation": _native.ACTIVATIONS["identity"],
+                    "inputs": inputs,
+                    "outputs": outputs,
+                    "weight": weight,
+                    "bias": bias,
+                    "propagates": int(any(row["kind"] == kinds["dense"] for row in rows)),
+                }
+            )
+            count, features = end, outputs
+            continue
+        slices.append({})
+        code = _native.ACTIVATIONS[layer.name]
+        if rows and rows[-1]["kind"] == kinds["dense"] and rows[-1]["activation"] == _native.ACTIVATIONS["identity"]:
+            rows[-1]["activation"] = code
+        else:
+            propagates = int(any(row["kind"] == kinds["dense"] for row in rows))
+            rows.append(
+                {"kind": kinds["elementwise"], "activation": code, "inputs": features, "outputs": features}
+                | {"propagates": propagates}
+            )
+    stages = np.array([[row.get(name, 0) for name in _native.STAGE_FIELDS] for row in rows], dtype=np.int64)
+    return Plan(dtype, stages, slices, in_features, features, count)

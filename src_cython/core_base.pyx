@@ -1,0 +1,3 @@
+"""The core at level base."""
+
+include "core.pyx"

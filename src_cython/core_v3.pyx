@@ -1,0 +1,3 @@
+"""The core at level v3."""
+
+include "core.pyx"

@@ -1,0 +1,3 @@
+"""The core at level v4."""
+
+include "core.pyx"

@@ -1,0 +1,168 @@
+"""The dense layer on blocks of rows: every product is cut into register tiles here.
+
+Matrices are row-major; ``x_row`` is the distance in elements from one row of x to the next.  A cut is even, so that no
+tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and one of 8, not six of 8 and one of 2.
+"""
+
+from real cimport (
+    TILE_ROWS, TILE_STORE, lanes, multiply_tile, pack, panel_columns, product, real, transpose,
+)
+from team cimport team_gate, team_meet
+
+
+cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline ptrdiff_t cut(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t part) noexcept nogil:
+    """Where part number ``part`` of an even cut of 0..total begins."""
+    return total * part // parts
+
+
+cdef inline ptrdiff_t panel_count(const real* any, ptrdiff_t columns) noexcept nogil:
+    return ceil_div(columns, panel_columns(any))
+
+
+cdef inline ptrdiff_t panel_start(const real* any, ptrdiff_t columns, ptrdiff_t panel) noexcept nogil:
+    """First column of a panel: whole vectors, evenly cut; the end of the last is ``columns``."""
+    cdef ptrdiff_t start = lanes(any) * cut(ceil_div(columns, lanes(any)), panel_count(any, columns), panel)
+    return start if start < columns else columns
+
+
+cdef enum:
+    # Bytes from one row of B to the next from which a panel is copied together before use: the rows would lie on a
+    # page each, and powers of two would fall into the same few sets of the caches.
+    PACKED_STRIDE = 2048
+    PACKED_TILES = 4  # register tiles that must use the copy to pay for it
+
+
+cdef inline bint worth_packing(const real* any, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
+    return b_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and tiles >= PACKED_TILES
+
+
+cdef inline ptrdiff_t whole_vectors(const real* any, ptrdiff_t columns) noexcept nogil:
+    return ceil_div(columns, lanes(any)) * lanes(any)
+
+
+cdef inline void multiply(
+    product* p, const real* a, const real* b, real* c, const real* bias, const real* y, real* packed,
+    ptrdiff_t rows, ptrdiff_t columns,
+) noexcept nogil:
+    """c (rows, columns) = bias + a @ b, tile by tile, with p's strides, depth and epilogue.
+
+    Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
+    ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
+    """
+    cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k
+    cdef ptrdiff_t panel, tile, left, right, top, bottom, width
+    for panel in range(panels):
+        left = panel_start(c, columns, panel)
+        right = panel_start(c, columns, panel + 1)
+        p.b = b + left
+        p.bias = bias + left if bias != NULL else NULL
+        if packed != NULL and worth_packing(c, b_k, tiles):
+            width = whole_vectors(c, right - left)
+            pack(packed + width, b + left, b_k, p.depth, <int>(right - left))
+            p.b, p.b_k, p.padded = packed + width, width, True
+            if bias != NULL:
+                pack(packed, bias + left, 0, 1, <int>(right - left))
+                p.bias = packed
+        top = 0
+        for tile in range(tiles):
+            bottom = cut(rows, tiles, tile + 1)
+            p.a = a + top * p.a_row
+            p.y = y + top * p.y_row + left if y != NULL else NULL
+            multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))
+            top = bottom
+
+
+cdef inline void dense_forward(
+    real* z, ptrdiff_t z_row, const real* x, ptrdiff_t x_row, const real* weight, const real* bias,
+    real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue,
+) noexcept nogil:
+    """Z = X W + b, (B, O) = (B, I) @ (I, O) + (O); overwrites z, which may not alias x.
+
+    ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed: see multiply; NULL where z is not padded.
+    2 B I O flops.
+    """
+    cdef product p
+    p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, outputs, inputs
+    p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, False
+    multiply(&p, x, weight, z, bias, <const real*>NULL, packed, rows, outputs)
+
+
+cdef inline void dense_input_gradient(
+    real* dx, ptrdiff_t dx_row, const real* dz, ptrdiff_t dz_row, const real* transposed, ptrdiff_t transposed_row,
+    const real* y, ptrdiff_t y_row, real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue,
+) noexcept nogil:
+    """dX = dZ W^T, (B, I) = (B, O) @ (O, I), from W^T kept row-major; overwrites dx.
+
+    ``epilogue`` may multiply by the slope of the activation below, whose output is y: then dx is the layer below's dZ.
+    packed: as in dense_forward.  2 B I O flops.
+    """
+    cdef product p
+    p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, transposed_row, outputs
+    p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, packed != NULL
+    multiply(&p, dz, transposed, dx, <const real*>NULL, y, packed, rows, inputs)
+
+
+cdef inline void dense_weight_gradient(
+    real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row,
+    ptrdiff_t rows, int inputs, int outputs, bint padded,
+) noexcept nogil:
+    """One tile of dW = X^T dZ, (I, O) = (I, B) @ (B, O), summed over the batch in order; overwrites dw.
+
+    x and dz point at the tile's first column.  With ``padded`` whole vectors are stored in order of the rows, so a dw_row of
+    ``outputs`` leaves the tile packed, and what lies behind its last row is spoilt.
+    """
+    cdef product p
+    p.a, p.a_row, p.a_k = x, 1, x_row
+    p.b, p.b_k, p.depth = dz, dz_row, rows
+    p.bias, p.y = NULL, NULL
+    p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, padded
+    multiply_tile(&p, dw, inputs, outputs)
+
+
+cdef inline void dense_bias_gradient(
+    real* db, const real* dz, ptrdiff_t dz_row, ptrdiff_t rows, ptrdiff_t outputs
+) noexcept nogil:
+    """db = the sums of dZ's columns over the batch, in order; overwrites db."""
+    cdef ptrdiff_t i, j
+    for j in range(outputs):
+        db[j] = dz[j]
+    for i in range(1, rows):
+        for j in range(outputs):
+            db[j] += dz[i * dz_row + j]
+
+
+cdef inline void dense_backward_share(
+    const real* x, const real* weight, const real* dz, real* dx, real* dw, real* db, real* transposed,
+    ptrdiff_t transposed_row, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
+    team_gate* gate, int thread, int team,
+) noexcept nogil:
+    """One thread's share of a layer's backward pass on arrays without padding; dx may be NULL: then it is not formed.
+
+    dX = dZ W^T by rows of the batch, dW = X^T dZ and db by panels of tiles.  4 B I O flops in all, with dX.
+    """
+    cdef ptrdiff_t first, last, tiles, unit, left, right, top, bottom
+    if dx != NULL:
+        first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
+        transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
+        team_meet(gate, team)
+        first, last = cut(rows, team, thread), cut(rows, team, thread + 1)
+        dense_input_gradient(
+            dx + first * inputs, inputs, dz + first * outputs, outputs, transposed, transposed_row,
+            <const real*>NULL, 0, <real*>NULL, last - first, inputs, outputs, TILE_STORE,
+        )
+    tiles = ceil_div(inputs, TILE_ROWS)
+    first = panel_count(dz, outputs) * tiles
+    first, last = cut(first, team, thread), cut(first, team, thread + 1)
+    for unit in range(first, last):
+        left, right = panel_start(dz, outputs, unit // tiles), panel_start(dz, outputs, unit // tiles + 1)
+        top, bottom = cut(inputs, tiles, unit % tiles), cut(inputs, tiles, unit % tiles + 1)
+        dense_weight_gradient(
+            dw + top * outputs + left, outputs, x + top, inputs, dz + left, outputs, rows,
+            <int>(bottom - top), <int>(right - left), False,
+        )
+        if top == 0:
+            dense_bias_gradient(db + left, dz + left, outputs, rows, right - left)

@@ -1,0 +1,164 @@
+"""The loss of each row and its gradient: one pass over a block of rows gives both.
+
+================  =============================================  =======================================
+mse               sum over outputs of (a - t)^2                   dA = 2 (a - t) scale
+bce               sum of max(z, 0) - z t + ln(1 + e^-abs(z))      dZ = (sigmoid(z) - t) scale
+cross_entropy     ln(sum of e^z) - sum of t z                     dZ = (softmax(z) - t) scale
+================  =============================================  =======================================
+
+The cross entropies are computed from z, which enters the last activation, so that no value overflows.  ``scale`` is
+1 for a sum, 1 / samples for the mean over a batch, 1 / (samples outputs) where the mean is over all elements.
+"""
+
+from libc.stdint cimport int64_t
+
+from real cimport exp_sum_row, log1p_exp_row, log_row, max_row, real, sigmoid_row
+
+cdef enum loss_code:
+    MSE = 0
+    BCE = 1
+    CROSS_ENTROPY = 2
+
+cdef enum:
+    SUMS = 8  # independent running sums: one chain of additions would cost 4 cycles an element
+
+
+cdef inline bint takes_logits(int loss) noexcept nogil:
+    """Whether the loss is computed from Z, its activation included, rather than from A."""
+    return loss != MSE
+
+
+cdef inline double loss_scale(int loss, bint summed, ptrdiff_t rows, ptrdiff_t outputs) noexcept nogil:
+    if summed:
+        return 1.0
+    return 1.0 / rows if loss == CROSS_ENTROPY else 1.0 / (<double>rows * outputs)
+
+
+cdef inline double sum_in_order(const real* x, ptrdiff_t n) noexcept nogil:
+    """The sum of n numbers in float64: SUMS interleaved sums, then those one after the other."""
+    cdef double sums[SUMS]
+    cdef double total = 0
+    cdef ptrdiff_t i = 0
+    cdef int s
+    for s in range(SUMS):
+        sums[s] = 0
+    while i + SUMS <= n:
+        for s in range(SUMS):
+            sums[s] += x[i + s]
+        i += SUMS
+    for s in range(<int>(n - i)):
+        sums[s] += x[i + s]
+    for s in range(SUMS):
+        total += sums[s]
+    return total
+
+
+cdef inline void mse_rows(
+    real* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
+    const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
+) noexcept nogil:
+    """values (rows) and, unless delta is NULL, dA; delta may be a."""
+    cdef ptrdiff_t r, j
+    cdef double sums[SUMS]
+    cdef double total
+    cdef real error
+    cdef int s
+    for r in range(rows):
+        for s in range(SUMS):
+            sums[s] = 0
+        j = 0
+        while j + SUMS <= outputs:
+            for s in range(SUMS):
+                error = a[j + s] - target[j + s]
+                sums[s] += <double>error * error
+            j += SUMS
+        for s in range(<int>(outputs - j)):
+            error = a[j + s] - target[j + s]
+            sums[s] += <double>error * error
+        total = 0
+        for s in range(SUMS):
+            total += sums[s]
+        values[r] = <real>total
+        if delta != NULL:
+            for j in range(outputs):
+                delta[j] = 2 * scale * (a[j] - target[j])
+            delta += delta_row
+        a += a_row
+        target += outputs
+
+
+cdef inline void bce_rows(
+    real* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row,
+    const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
+) noexcept nogil:
+    """values (rows) and, unless delta is NULL, dZ; overwrites z."""
+    cdef ptrdiff_t r, j
+    for r in range(rows):
+        if delta != NULL:
+            sigmoid_row(delta, z, outputs)
+            for j in range(outputs):
+                delta[j] = scale * (delta[j] - target[j])
+            delta += delta_row
+        values[r] = 0
+        for j in range(outputs):  # the part without logarithm first: it is signed, and cancels nothing
+            values[r] += (z[j] if z[j] > 0 else 0) - z[j] * target[j]
+        log1p_exp_row(z, z, outputs)
+        for j in range(outputs):
+            values[r] += z[j]
+        z += z_row
+        target += outputs
+
+
+cdef inline void cross_entropy_rows(
+    real* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
+    const real* target, ptrdiff_t target_columns, ptrdiff_t rows, ptrdiff_t outputs, real scale,
+) noexcept nogil:
+    """values (rows) and, unless delta is NULL, dZ; overwrites z and sums (rows).
+
+    target holds a label a row (target_columns = 1) or a distribution a row (target_columns = outputs).
+    """
+    cdef ptrdiff_t r, j, label
+    cdef real largest, share
+    cdef real* e
+    for r in range(rows):
+        largest = max_row(z, outputs)
+        if target_columns == 1:
+            label = <ptrdiff_t>target[0]
+            values[r] = largest - z[label]
+        else:
+            values[r] = 0
+            for j in range(outputs):
+                values[r] += target[j] * (largest - z[j])
+        e = delta if delta != NULL else z
+        sums[r] = exp_sum_row(e, z, largest, outputs)
+        if delta != NULL:
+            share = scale / sums[r]
+            if target_columns == 1:
+                for j in range(outputs):
+                    e[j] *= share
+                e[label] -= scale
+            else:
+                for j in range(outputs):
+                    e[j] = e[j] * share - scale * target[j]
+            delta += delta_row
+        z += z_row
+        target += target_columns
+    log_row(sums, sums, rows)
+    for r in range(rows):
+        values[r] += sums[r]
+
+
+cdef inline void loss_rows(
+    int loss, real* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
+    const real* target, ptrdiff_t target_columns, ptrdiff_t rows, ptrdiff_t outputs, double scale,
+) noexcept nogil:
+    """The losses of a block of rows, and the gradient for the last layer: dA for mse, dZ for the cross entropies.
+
+    z holds A for mse.  delta is NULL where no gradient is wanted.
+    """
+    if loss == CROSS_ENTROPY:
+        cross_entropy_rows(values, delta, delta_row, z, z_row, sums, target, target_columns, rows, outputs, <real>scale)
+    elif loss == BCE:
+        bce_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
+    else:
+        mse_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)

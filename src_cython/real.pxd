@@ -1,0 +1,203 @@
+"""The one fused type, and the one place that asks which of its two types is meant.
+
+Everything above is written once for ``real``; everything below is C with a prefix per type.  The first argument whose
+type is a pointer to ``real`` decides.
+"""
+
+from libc.stdint cimport uint64_t
+
+ctypedef fused real:
+    float
+    double
+
+cdef extern from "simd.h" nogil:
+    const char* SIMD_NAME
+    enum: f32_LANES
+    enum: f64_LANES
+    uint64_t simd_enter()
+    void simd_leave(uint64_t caller)
+
+cdef extern from "tile.h" nogil:
+    enum: TILE_ROWS
+    enum: TILE_VECTORS
+    enum: TILE_STORE
+    enum: TILE_RELU
+    enum: TILE_RELU_SLOPE
+    enum: TILE_SIGMOID_SLOPE
+    enum: TILE_TANH_SLOPE
+    enum: TILE_EXP_SLOPE
+
+    ctypedef struct product:
+        const void* a
+        ptrdiff_t a_row
+        ptrdiff_t a_k
+        const void* b
+        ptrdiff_t b_k
+        ptrdiff_t depth
+        const void* bias
+        const void* y
+        ptrdiff_t y_row
+        ptrdiff_t c_row
+        int epilogue
+        int padded
+
+    void f32_tile(const product*, float*, int, int)
+    void f64_tile(const product*, double*, int, int)
+    void f32_transpose(float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
+    void f64_transpose(double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
+    void f32_pack(float*, const float*, ptrdiff_t, ptrdiff_t, int)
+    void f64_pack(double*, const double*, ptrdiff_t, ptrdiff_t, int)
+    ptrdiff_t f32_multiply_add(float*, ptrdiff_t)
+    ptrdiff_t f64_multiply_add(double*, ptrdiff_t)
+
+cdef extern from "vmath.h" nogil:
+    void f32_exp_row(float*, const float*, ptrdiff_t)
+    void f64_exp_row(double*, const double*, ptrdiff_t)
+    void f32_log_row(float*, const float*, ptrdiff_t)
+    void f64_log_row(double*, const double*, ptrdiff_t)
+    void f32_tanh_row(float*, const float*, ptrdiff_t)
+    void f64_tanh_row(double*, const double*, ptrdiff_t)
+    void f32_sigmoid_row(float*, const float*, ptrdiff_t)
+    void f64_sigmoid_row(double*, const double*, ptrdiff_t)
+    void f32_log1p_exp_row(float*, const float*, ptrdiff_t)
+    void f64_log1p_exp_row(double*, const double*, ptrdiff_t)
+    float f32_max_row(const float*, ptrdiff_t)
+    double f64_max_row(const double*, ptrdiff_t)
+    float f32_exp_sum_row(float*, const float*, float, ptrdiff_t)
+    double f64_exp_sum_row(double*, const double*, double, ptrdiff_t)
+
+cdef extern from "convert.h" nogil:
+    void f32_convert_row(float*, const char*, ptrdiff_t, ptrdiff_t, int)
+    void f64_convert_row(double*, const char*, ptrdiff_t, ptrdiff_t, int)
+    void f32_convert_swapped_row(float*, const char*, ptrdiff_t, ptrdiff_t, int, ptrdiff_t)
+    void f64_convert_swapped_row(double*, const char*, ptrdiff_t, ptrdiff_t, int, ptrdiff_t)
+
+cdef extern from "<math.h>" nogil:
+    float sqrtf(float)
+    double sqrt(double)
+
+
+cdef inline int panel_columns(const real* any) noexcept nogil:
+    """Columns of a full register tile."""
+    if real is float:
+        return TILE_VECTORS * f32_LANES
+    else:
+        return TILE_VECTORS * f64_LANES
+
+
+cdef inline int lanes(const real* any) noexcept nogil:
+    if real is float:
+        return f32_LANES
+    else:
+        return f64_LANES
+
+
+cdef inline void multiply_tile(const product* p, real* c, int rows, int columns) noexcept nogil:
+    if real is float:
+        f32_tile(p, c, rows, columns)
+    else:
+        f64_tile(p, c, rows, columns)
+
+
+cdef inline void transpose(
+    real* out, ptrdiff_t out_row, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t rows, ptrdiff_t columns
+) noexcept nogil:
+    """out (columns, rows) = the transpose of matrix (rows, columns)."""
+    if real is float:
+        f32_transpose(out, out_row, matrix, matrix_row, rows, columns)
+    else:
+        f64_transpose(out, out_row, matrix, matrix_row, rows, columns)
+
+
+cdef inline void pack(
+    real* out, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int columns
+) noexcept nogil:
+    """out (depth, whole vectors) = the first columns of matrix, with zeros behind them."""
+    if real is float:
+        f32_pack(out, matrix, matrix_row, depth, columns)
+    else:
+        f64_pack(out, matrix, matrix_row, depth, columns)
+
+
+cdef inline ptrdiff_t multiply_add(real* out, ptrdiff_t rounds) noexcept nogil:
+    if real is float:
+        return f32_multiply_add(out, rounds)
+    else:
+        return f64_multiply_add(out, rounds)
+
+
+cdef inline void exp_row(real* out, const real* x, ptrdiff_t n) noexcept nogil:
+    if real is float:
+        f32_exp_row(out, x, n)
+    else:
+        f64_exp_row(out, x, n)
+
+
+cdef inline void log_row(real* out, const real* x, ptrdiff_t n) noexcept nogil:
+    """Natural logarithm of numbers from 1 to the largest."""
+    if real is float:
+        f32_log_row(out, x, n)
+    else:
+        f64_log_row(out, x, n)
+
+
+cdef inline void tanh_row(real* out, const real* x, ptrdiff_t n) noexcept nogil:
+    if real is float:
+        f32_tanh_row(out, x, n)
+    else:
+        f64_tanh_row(out, x, n)
+
+
+cdef inline void sigmoid_row(real* out, const real* x, ptrdiff_t n) noexcept nogil:
+    if real is float:
+        f32_sigmoid_row(out, x, n)
+    else:
+        f64_sigmoid_row(out, x, n)
+
+
+cdef inline void log1p_exp_row(real* out, const real* x, ptrdiff_t n) noexcept nogil:
+    """ln(1 + e^-abs(x))."""
+    if real is float:
+        f32_log1p_exp_row(out, x, n)
+    else:
+        f64_log1p_exp_row(out, x, n)
+
+
+cdef inline real max_row(const real* x, ptrdiff_t n) noexcept nogil:
+    if real is float:
+        return f32_max_row(x, n)
+    else:
+        return f64_max_row(x, n)
+
+
+cdef inline real exp_sum_row(real* out, const real* x, real shift, ptrdiff_t n) noexcept nogil:
+    """out = e^(x - shift); returns the sum of out."""
+    if real is float:
+        return f32_exp_sum_row(out, x, shift, n)
+    else:
+        return f64_exp_sum_row(out, x, shift, n)
+
+
+cdef inline void convert_row(
+    real* out, const char* x, ptrdiff_t stride, ptrdiff_t n, int number
+) noexcept nogil:
+    if real is float:
+        f32_convert_row(out, x, stride, n, number)
+    else:
+        f64_convert_row(out, x, stride, n, number)
+
+
+cdef inline void convert_swapped_row(
+    real* out, const char* x, ptrdiff_t stride, ptrdiff_t n, int number, ptrdiff_t size
+) noexcept nogil:
+    if real is float:
+        f32_convert_swapped_row(out, x, stride, n, number, size)
+    else:
+        f64_convert_swapped_row(out, x, stride, n, number, size)
+
+
+cdef inline real square_root(real x) noexcept nogil:
+    if real is float:
+        return sqrtf(x)
+    else:
+        return sqrt(x)

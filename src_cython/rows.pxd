@@ -1,0 +1,69 @@
+"""A user's array of any numeric type and layout, and its rows as a batch of ``real``."""
+
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint64_t
+
+from real cimport real, convert_row, convert_swapped_row
+
+cdef struct table:
+    const char* data
+    ptrdiff_t rows
+    ptrdiff_t columns
+    ptrdiff_t row_stride     # bytes, as the next
+    ptrdiff_t column_stride
+    ptrdiff_t size           # bytes of a number
+    int number               # its type: NUMBER_... of convert.h
+    bint swapped             # its bytes stand in the other order
+
+
+cdef inline void table_row(real* out, const table* source, ptrdiff_t row) noexcept nogil:
+    cdef const char* start = source.data + row * source.row_stride
+    if source.swapped:
+        convert_swapped_row(out, start, source.column_stride, source.columns, source.number, source.size)
+    else:
+        convert_row(out, start, source.column_stride, source.columns, source.number)
+
+
+cdef inline void gather_rows(
+    real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t count
+) noexcept nogil:
+    """out (count, columns) = the rows of source that order names."""
+    cdef ptrdiff_t i
+    for i in range(count):
+        table_row(out + i * out_row, source, order[i])
+
+
+cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept nogil:
+    """Index of the first infinity or NaN, or -1."""
+    cdef ptrdiff_t i
+    cdef int bad = 0
+    for i in range(n):  # without a way out in the middle: the compiler makes vectors of it
+        bad |= not (x[i] - x[i] == 0)
+    if bad:
+        for i in range(n):
+            if not isfinite(x[i]):
+                return i
+    return -1
+
+
+cdef inline uint64_t mix(uint64_t z) noexcept nogil:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection that scatters counters."""
+    z = (z ^ (z >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94d049bb133111eb
+    return z ^ (z >> 31)
+
+
+cdef inline void shuffle_rows(int64_t* order, ptrdiff_t count, uint64_t seed, uint64_t epoch) noexcept nogil:
+    """order = a permutation of 0..count-1 that depends on count, seed and epoch alone (Fisher and Yates)."""
+    cdef uint64_t state = mix(mix(seed) + epoch)
+    cdef ptrdiff_t i, j
+    cdef int64_t held
+    for i in range(count):
+        order[i] = i
+    for i in range(count - 1, 0, -1):
+        state += <uint64_t>0x9e3779b97f4a7c15
+        # 53 random bits as a fraction of 1: the bias is below count / 2^53
+        j = <ptrdiff_t>(<double>(mix(state) >> 11) * (1.0 / 9007199254740992.0) * <double>(i + 1))
+        held = order[i]
+        order[i] = order[j]
+        order[j] = held

@@ -1,0 +1,322 @@
+"""The training step under the tile schedule, and the forward pass of evaluation: what one thread of a team does.
+
+A batch is two phases with a meeting of all threads after each.  In the first a thread takes its own rows through gather, forward, loss
+and the whole backward chain, a block of rows at a time, and meets nobody.  In the second it takes its own tiles of the
+parameters, forms each tile of dW = X^T dZ over the whole batch and updates the parameters with it at once.  Which
+thread does what changes no sum, so the bits do not depend on the team.
+"""
+
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t
+
+from activations cimport (
+    IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, slope_epilogue,
+)
+from dense cimport (
+    ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient, dense_weight_gradient,
+    panel_count, panel_start, whole_vectors, worth_packing,
+)
+from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
+from optimizers cimport GRADIENT, rule_at, update, update_rule
+from real cimport TILE_RELU, TILE_ROWS, TILE_STORE, pack, real, transpose
+from rows cimport gather_rows, table, table_row
+from team cimport team_gate, team_meet
+
+cdef enum stage_kind:
+    ELEMENTWISE = 0  # an activation without a dense layer before it
+    DENSE = 1
+
+cdef struct stage:
+    # One dense layer with the activation after it, or an activation alone. Offsets and widths in elements;
+    # every field is int64 so that a row of an integer array is one stage. The order is STAGE_FIELDS.
+    int64_t kind
+    int64_t activation
+    int64_t inputs
+    int64_t outputs
+    int64_t weight          # in the parameters: (inputs, outputs)
+    int64_t bias            # in the parameters: (outputs)
+    int64_t output          # in the workspace: A (batch, row)
+    int64_t delta           # in the workspace: dZ (batch, row)
+    int64_t row
+    int64_t propagates      # 1 where a layer below needs dX
+    int64_t transposed      # in the workspace: W^T (outputs, transposed_row), where propagates is 1
+    int64_t transposed_row
+
+cdef struct network:
+    const stage* stages
+    ptrdiff_t count
+    void* parameters
+    ptrdiff_t parameter_count
+    int loss
+    table x
+    table y
+
+cdef struct training:
+    network net
+    void* gradients
+    void* state
+    int optimizer
+    bint summed               # reduction="sum"
+    const double* settings
+    const int64_t* order
+    ptrdiff_t rows
+    ptrdiff_t batch_size
+    ptrdiff_t block           # rows that go through phase 1 together
+    int64_t step
+    # In the workspace: the batch, its targets, a loss and a sum of exponentials a row; and a thread's own: a tile of
+    # dW, and a packed panel.
+    void* workspace
+    ptrdiff_t input
+    ptrdiff_t input_row
+    ptrdiff_t target
+    ptrdiff_t values
+    ptrdiff_t sums
+    ptrdiff_t scratch
+    ptrdiff_t scratch_row
+    double* losses
+
+cdef enum:
+    TILE_SCRATCH = 512  # elements a thread: the largest tile, 8 x 48, with a vector to spare, in whole cache lines
+
+
+cdef inline void stage_forward(
+    const stage* s, const real* parameters, real* a, ptrdiff_t a_row, const real* x, ptrdiff_t x_row,
+    real* packed, ptrdiff_t rows, int activation,
+) noexcept nogil:
+    """A = f(X W + b), or A = f(X), for a block of rows; ``activation`` stands in for the stage's own."""
+    cdef ptrdiff_t r
+    if s.kind == DENSE:
+        dense_forward(
+            a, a_row, x, x_row, parameters + s.weight, parameters + s.bias, packed, rows, s.inputs,
+            s.outputs, TILE_RELU if activation == RELU else TILE_STORE,
+        )
+        if activation == RELU or activation == IDENTITY:
+            return
+        x, x_row = a, a_row
+    for r in range(rows):
+        activation_forward(activation, a + r * a_row, x + r * x_row, s.outputs)
+
+
+cdef inline void stage_backward(
+    const stage* s, const stage* below, const real* workspace, real* dx, real* packed, ptrdiff_t first, ptrdiff_t rows
+) noexcept nogil:
+    """dZ of the stage below from dZ of this one, for rows first.. of the batch."""
+    cdef const real* y = workspace + below.output + first * below.row
+    cdef const real* dz = workspace + s.delta + first * s.row
+    cdef ptrdiff_t r
+    dx += below.delta + first * below.row
+    if s.kind == DENSE:
+        dense_input_gradient(
+            dx, below.row, dz, s.row, workspace + s.transposed, s.transposed_row, y, below.row,
+            packed, rows, s.inputs, s.outputs, slope_epilogue(<int>below.activation),
+        )
+        if below.activation != SOFTMAX:
+            return
+        dz = dx
+    for r in range(rows):
+        activation_backward(<int>below.activation, dx + r * below.row, dz + r * below.row, y + r * below.row, s.inputs)
+
+
+cdef inline void backpropagate_rows(
+    const training* job, const int64_t* order, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
+    double scale,
+) noexcept nogil:
+    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses."""
+    cdef const network* net = &job.net
+    cdef const stage* last = net.stages + net.count - 1
+    cdef real* x = workspace + job.input + first * job.input_row
+    cdef real* target = workspace + job.target + first * net.y.columns
+    cdef real* a
+    cdef real* dz = workspace + last.delta + first * last.row
+    cdef ptrdiff_t x_row = job.input_row, i, r
+    cdef bint logits = takes_logits(net.loss)
+    gather_rows(x, x_row, &net.x, order + first, rows)
+    gather_rows(target, net.y.columns, &net.y, order + first, rows)
+    for i in range(net.count):
+        a = workspace + net.stages[i].output + first * net.stages[i].row
+        stage_forward(
+            net.stages + i, <const real*>net.parameters, a, net.stages[i].row, x, x_row, packed, rows,
+            IDENTITY if logits and i + 1 == net.count else <int>net.stages[i].activation,
+        )
+        x, x_row = a, net.stages[i].row
+    loss_rows(
+        net.loss, workspace + job.values + first, dz, last.row, a, last.row, workspace + job.sums + first,
+        target, net.y.columns, rows, last.outputs, scale,
+    )
+    if not logits:
+        for r in range(rows):
+            activation_backward(<int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs)
+    for i in range(net.count - 1, 0, -1):
+        if net.stages[i].propagates:
+            stage_backward(net.stages + i, net.stages + i - 1, workspace, workspace, packed, first, rows)
+
+
+cdef inline ptrdiff_t stage_tiles(const stage* s, const real* any) noexcept nogil:
+    """Register tiles that a stage's dW is cut into."""
+    return panel_count(any, s.outputs) * ceil_div(s.inputs, TILE_ROWS) if s.kind == DENSE else 0
+
+
+cdef inline void apply_gradient(
+    const training* job, const update_rule* rule, const real* g, ptrdiff_t at, ptrdiff_t n
+) noexcept nogil:
+    """Parameters at.. at + n from their gradient, or the gradient kept."""
+    cdef real* kept = <real*>job.gradients + at
+    cdef ptrdiff_t i
+    if rule.optimizer == GRADIENT:
+        for i in range(n):
+            kept[i] = g[i]
+    else:
+        update(rule, <real*>job.net.parameters + at, <real*>job.state + at, job.net.parameter_count, g, n)
+
+
+cdef inline void update_tile(
+    const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
+    const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch, ptrdiff_t panel, ptrdiff_t tile,
+) noexcept nogil:
+    """Phase 2 for one tile of one stage: dW and the update; with a panel's first tile db; W^T brought up to date.
+
+    dz points at the panel's first column.
+    """
+    cdef const real* weight = <const real*>job.net.parameters + s.weight
+    cdef ptrdiff_t tiles = ceil_div(s.inputs, TILE_ROWS)
+    cdef ptrdiff_t left = panel_start(dz, s.outputs, panel), right = panel_start(dz, s.outputs, panel + 1)
+    cdef ptrdiff_t top = cut(s.inputs, tiles, tile), bottom = cut(s.inputs, tiles, tile + 1)
+    cdef ptrdiff_t columns = right - left, i
+    dense_weight_gradient(
+        scratch, columns, x + top, x_row, dz, dz_row, batch, <int>(bottom - top), <int>columns, True
+    )
+    if columns == s.outputs:  # the tile's rows follow one another in memory: one run, no tail a row
+        apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
+    else:
+        for i in range(bottom - top):
+            apply_gradient(job, rule, scratch + i * columns, s.weight + (top + i) * s.outputs + left, columns)
+    if tile == 0:
+        dense_bias_gradient(scratch, dz, dz_row, batch, columns)
+        apply_gradient(job, rule, scratch, s.bias + left, columns)
+    if s.propagates and rule.optimizer != GRADIENT:
+        transpose(
+            workspace + s.transposed + left * s.transposed_row + top, s.transposed_row,
+            weight + top * s.outputs + left, s.outputs, bottom - top, columns,
+        )
+
+
+cdef inline void update_parameters(
+    const training* job, const update_rule* rule, real* workspace, ptrdiff_t batch, int thread, int team
+) noexcept nogil:
+    """Phase 2: this thread's share of all tiles of all stages, counted through."""
+    cdef const network* net = &job.net
+    cdef const stage* s
+    cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
+    cdef real* packed = scratch + TILE_SCRATCH
+    cdef const real* x = workspace + job.input
+    cdef const real* dz
+    cdef ptrdiff_t x_row = job.input_row, total = 0, before = 0, i, unit, first, last, tiles, panel, left, dz_row
+    for i in range(net.count):
+        total += stage_tiles(net.stages + i, x)
+    first, last = cut(total, team, thread), cut(total, team, thread + 1)
+    for i in range(net.count):
+        s = net.stages + i
+        tiles = ceil_div(s.inputs, TILE_ROWS)
+        panel = -1
+        for unit in range(max(first - before, 0), min(last - before, stage_tiles(s, x))):
+            if unit // tiles != panel:  # tiles of a panel follow one another: its dZ is copied together once
+                panel = unit // tiles
+                left = panel_start(x, s.outputs, panel)
+                dz, dz_row = workspace + s.delta + left, s.row
+                if worth_packing(x, dz_row, tiles):
+                    dz_row = whole_vectors(x, panel_start(x, s.outputs, panel + 1) - left)
+                    pack(packed, dz, s.row, batch, <int>dz_row)
+                    dz = packed
+            update_tile(job, rule, s, workspace, scratch, x, x_row, dz, dz_row, batch, panel, unit % tiles)
+        before += stage_tiles(s, x)
+        x, x_row = workspace + s.output, s.row
+
+
+cdef inline void transpose_weights(const training* job, real* workspace, int thread, int team) noexcept nogil:
+    """W^T of every stage that propagates: users write to the weights whenever native code is not running."""
+    cdef const stage* s
+    cdef ptrdiff_t i, first, last
+    for i in range(job.net.count):
+        s = job.net.stages + i
+        if s.propagates and s.kind == DENSE:
+            first, last = cut(s.inputs, team, thread), cut(s.inputs, team, thread + 1)
+            transpose(
+                workspace + s.transposed + first, s.transposed_row,
+                <const real*>job.net.parameters + s.weight + first * s.outputs, s.outputs, last - first, s.outputs,
+            )
+
+
+cdef inline ptrdiff_t train_batches(
+    const training* job, real* workspace, team_gate* gate, int thread, int team
+) noexcept nogil:
+    """Every batch of the call, as one thread of the team.  Returns the batches done; all threads return the same."""
+    cdef const network* net = &job.net
+    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs
+    cdef ptrdiff_t batches = ceil_div(job.rows, job.batch_size), batch, start, size, first, last, blocks, i
+    cdef double scale, loss
+    cdef update_rule rule
+    cdef real* packed = workspace + job.scratch + thread * job.scratch_row + TILE_SCRATCH
+    transpose_weights(job, workspace, thread, team)
+    team_meet(gate, team)
+    for batch in range(batches):
+        start = batch * job.batch_size
+        size = min(job.batch_size, job.rows - start)
+        scale = loss_scale(net.loss, job.summed, size, outputs)
+        first, last = cut(size, team, thread), cut(size, team, thread + 1)
+        blocks = ceil_div(last - first, job.block)
+        for i in range(blocks):
+            backpropagate_rows(
+                job, job.order + start, workspace, packed, first + cut(last - first, blocks, i),
+                cut(last - first, blocks, i + 1) - cut(last - first, blocks, i), scale,
+            )
+        team_meet(gate, team)
+        loss = scale * sum_in_order(workspace + job.values, size)  # by every thread: all must decide alike
+        if thread == 0:
+            job.losses[batch] = loss
+        if not isfinite(loss):
+            return batch
+        rule = rule_at(job.optimizer, job.settings, job.step + batch + 1)
+        update_parameters(job, &rule, workspace, size, thread, team)
+        team_meet(gate, team)
+    return batches
+
+
+cdef inline void evaluate_rows(
+    const network* net, real* output, real* values, real* scratch, real* packed, ptrdiff_t width, ptrdiff_t block,
+    ptrdiff_t first, ptrdiff_t rows, ptrdiff_t offset,
+) noexcept nogil:
+    """output (rows, outputs) for rows first.. of x, and where net has targets the rows' losses into values.
+
+    scratch holds two blocks of (block, width), the targets of a block and a sum a row; x is read from row ``offset`` on.
+    """
+    cdef const stage* last = net.stages + net.count - 1
+    cdef real* x
+    cdef real* a
+    cdef real* target = scratch + 2 * block * width
+    cdef real* sums = target + block * net.y.columns
+    cdef ptrdiff_t done = 0, n, i, r
+    while done < rows:
+        n = min(block, rows - done)
+        x, a = scratch, scratch + block * width
+        for r in range(n):
+            table_row(x + r * width, &net.x, offset + first + done + r)
+        for i in range(net.count):
+            stage_forward(
+                net.stages + i, <const real*>net.parameters, a, width, x, width, packed, n,
+                IDENTITY if i + 1 == net.count else <int>net.stages[i].activation,
+            )
+            x, a = a, x
+        for r in range(n):
+            activation_forward(
+                <int>last.activation, output + (first + done + r) * last.outputs, x + r * width, last.outputs
+            )
+        if values != NULL:
+            for r in range(n):
+                table_row(target + r * net.y.columns, &net.y, offset + first + done + r)
+            if takes_logits(net.loss):
+                loss_rows(net.loss, values + first + done, <real*>NULL, 0, x, width, sums,
+                          target, net.y.columns, n, last.outputs, 1)
+            else:
+                loss_rows(net.loss, values + first + done, <real*>NULL, 0, output + (first + done) * last.outputs,
+                          last.outputs, sums, target, net.y.columns, n, last.outputs, 1)
+        done += n

@@ -1,0 +1,69 @@
+/* The team of threads that runs a parallel region, with OpenMP or without it, and the gate where its threads meet.
+ *
+ * OpenMP's own barrier is not used inside a step: it spins for milliseconds before it gives the processor up, which
+ * on a busy machine is exactly the time its late thread is waiting for.
+ */
+#ifndef FASTBP_TEAM_H
+#define FASTBP_TEAM_H
+
+#ifdef _OPENMP
+#include <omp.h>
+#include <stdatomic.h> /* MSVC, untried: /std:c11 /experimental:c11atomics */
+#if defined(_WIN32)
+#include <windows.h>
+#define team_yield() SwitchToThread()
+#else
+#include <sched.h>
+#define team_yield() sched_yield()
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define team_pause() _mm_pause()
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define team_pause() __asm__ volatile("yield")
+#else
+#define team_pause() ((void)0)
+#endif
+
+#define team_size() omp_get_num_threads()
+#define team_rank() omp_get_thread_num()
+#define openmp_version() _OPENMP
+
+/* About 50 us of pauses: longer than a phase is uneven on an idle machine, shorter than a slice of the scheduler's. */
+enum { TEAM_SPINS = 2000 };
+
+typedef struct {
+    char before[64]; /* a cache line of its own */
+    atomic_int arrived, opened;
+    char after[64];
+} team_gate;
+
+static inline void team_gate_init(team_gate *gate) {
+    atomic_init(&gate->arrived, 0);
+    atomic_init(&gate->opened, 0);
+}
+
+/* Returns once all `team` threads have come; what each wrote before is then seen by all. */
+static inline void team_meet(team_gate *gate, int team) {
+    if (team == 1) return;
+    int opened = atomic_load_explicit(&gate->opened, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&gate->arrived, 1, memory_order_acq_rel) == team - 1) {
+        atomic_store_explicit(&gate->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&gate->opened, opened + 1, memory_order_release);
+        return;
+    }
+    for (int spin = 0; atomic_load_explicit(&gate->opened, memory_order_acquire) == opened; spin++) {
+        if (spin < TEAM_SPINS) team_pause();
+        else team_yield();
+    }
+}
+#else
+#define team_size() 1
+#define team_rank() 0
+#define openmp_version() 0
+typedef struct { char none; } team_gate;
+static inline void team_gate_init(team_gate *gate) { (void)gate; }
+static inline void team_meet(team_gate *gate, int team) { (void)gate; (void)team; }
+#endif
+
+#endif

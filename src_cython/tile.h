@@ -1,0 +1,192 @@
+/* The register tile, from which every product of the library comes:
+ *
+ *     C (m, n)  =  start + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors
+ *
+ * The tile of C stays in registers; for each k a row of B is loaded once and every element of A's column is spread
+ * over a vector.  A is read through two strides, so X, or its transpose in place; B and C are rows with unit stride.
+ * Each element of C is one chain of fused multiply-adds over k in order: its bits depend on nothing else, neither on
+ * the tile's shape nor on the vector's width.  2 m n K flops; per k, m + n numbers are read from the first-level cache.
+ *
+ * The epilogue acts on the registers as they are stored.  With Y (m, n) the output a layer gave going forward:
+ *     TILE_STORE  C = c                   TILE_RELU_SLOPE     C = c where Y > 0, else 0
+ *     TILE_RELU   C = max(0, c)           TILE_SIGMOID_SLOPE  C = c Y (1 - Y)
+ *                                         TILE_TANH_SLOPE     C = c (1 - Y^2)
+ *                                         TILE_EXP_SLOPE      C = c Y
+ * Y may be C.  Rows are stored in order.  Nothing is read or written beyond the n columns, except where `padded` says that C's and Y's rows go
+ * on to the end of the vector, and B's too: then whole vectors are moved.
+ */
+#ifndef REAL
+#ifndef FASTBP_TILE_H
+#define FASTBP_TILE_H
+#include "vmath.h"
+
+/* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least. */
+#if defined(__AVX512F__)
+enum { TILE_ROWS = 8, TILE_VECTORS = 3 }; /* 24 + 3 + 1 of 32 */
+#elif defined(__AVX2__)
+enum { TILE_ROWS = 4, TILE_VECTORS = 3 }; /* 12 + 3 + 1 of 16 */
+#elif defined(__aarch64__)
+enum { TILE_ROWS = 8, TILE_VECTORS = 3 };
+#else
+enum { TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 + 2 + 1, and one for the product, of 16 */
+#endif
+
+enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
+
+/* The operands of a product, for either type; strides in elements. The tile of C is named at each call. */
+typedef struct {
+    const void *a; /* A[i, k] = a[i * a_row + k * a_k] */
+    ptrdiff_t a_row, a_k;
+    const void *b; /* B[k, j] = b[k * b_k + j] */
+    ptrdiff_t b_k, depth;
+    const void *bias; /* (n), where every row starts; NULL for zero */
+    const void *y;    /* Y[i, j] = y[i * y_row + j] */
+    ptrdiff_t y_row, c_row;
+    int epilogue, padded;
+} product;
+
+#define REAL f32
+#define real_t float
+#include "tile.h"
+#undef REAL
+#undef real_t
+
+#define REAL f64
+#define real_t double
+#include "tile.h"
+#undef REAL
+#undef real_t
+
+#endif
+#else /* REAL is defined: one type's tile */
+
+#define vec FN(vec)
+#define LANES FN(LANES)
+
+SIMD_INLINE vec FN(tile_epilogue)(int epilogue, vec c, vec y) {
+    const vec one = FN(set)(1);
+    switch (epilogue) {
+    case TILE_RELU: return FN(max)(FN(set)(0), c); /* this order lets a NaN through */
+    case TILE_RELU_SLOPE: return FN(where_positive)(y, c);
+    case TILE_SIGMOID_SLOPE: return FN(mul)(c, FN(mul)(y, FN(sub)(one, y)));
+    case TILE_TANH_SLOPE: return FN(mul)(c, FN(sub)(one, FN(mul)(y, y)));
+    case TILE_EXP_SLOPE: return FN(mul)(c, y);
+    default: return c;
+    }
+}
+
+/* rows, vectors and whole are constants wherever this is expanded, so that `c` is registers and nothing else. */
+SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole, const product *p, real_t *out, int n) {
+    const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
+#define LOAD_B(from, v) (whole || (v) + 1 < vectors ? FN(load)((from) + (v)*LANES) : FN(load_tail)((from) + (v)*LANES, tail))
+    vec c[TILE_ROWS][TILE_VECTORS];
+    SIMD_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        vec start = p->bias ? LOAD_B((const real_t *)p->bias, v) : FN(set)(0);
+        SIMD_UNROLL
+        for (int r = 0; r < rows; r++) c[r][v] = start;
+    }
+    const real_t *a = p->a, *b = p->b;
+    const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
+    for (ptrdiff_t k = p->depth; k > 0; k--) {
+        vec row[TILE_VECTORS];
+        SIMD_UNROLL
+        for (int v = 0; v < vectors; v++) row[v] = LOAD_B(b, v);
+        SIMD_UNROLL
+        for (int r = 0; r < rows; r++) {
+            vec spread = FN(set)(a[r * a_row]);
+            SIMD_UNROLL
+            for (int v = 0; v < vectors; v++) c[r][v] = FN(fma)(spread, row[v], c[r][v]);
+        }
+        a += a_k;
+        b += b_k;
+    }
+#define STORE_ALL(epilogue)                                                                                       \
+    SIMD_UNROLL                                                                                                   \
+    for (int r = 0; r < rows; r++) {                                                                              \
+        SIMD_UNROLL                                                                                               \
+        for (int v = 0; v < vectors; v++) {                                                                       \
+            vec y = epilogue >= TILE_RELU_SLOPE ? LOAD_B((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);                    \
+            vec done = FN(tile_epilogue)(epilogue, c[r][v], y);                                                   \
+            if (whole || v + 1 < vectors) FN(store)(out + r * p->c_row + v * LANES, done);                        \
+            else FN(store_tail)(out + r * p->c_row + v * LANES, done, tail);                                      \
+        }                                                                                                         \
+    }
+    switch (p->epilogue) {
+    case TILE_RELU: STORE_ALL(TILE_RELU) break;
+    case TILE_RELU_SLOPE: STORE_ALL(TILE_RELU_SLOPE) break;
+    case TILE_SIGMOID_SLOPE: STORE_ALL(TILE_SIGMOID_SLOPE) break;
+    case TILE_TANH_SLOPE: STORE_ALL(TILE_TANH_SLOPE) break;
+    case TILE_EXP_SLOPE: STORE_ALL(TILE_EXP_SLOPE) break;
+    default: STORE_ALL(TILE_STORE)
+    }
+#undef STORE_ALL
+#undef LOAD_B
+}
+
+/* One tile of p: `rows` rows and n columns, any numbers from 1 to what the registers hold. */
+static void FN(tile)(const product *p, real_t *c, int rows, int n) {
+    int vectors = (n + LANES - 1) / LANES;
+#define TILE(r, v)                                                                                                \
+    case r * 4 + v:                                                                                               \
+        if (v > TILE_VECTORS) break;                                                                              \
+        if (p->padded || n == v * LANES) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, p, c, n);                       \
+        else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, p, c, n);                                                   \
+        break;
+#define TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3)
+    switch (rows * 4 + vectors) {
+        TILES(1) TILES(2) TILES(3) TILES(4)
+#if defined(__AVX512F__) || defined(__aarch64__)
+        TILES(5) TILES(6) TILES(7) TILES(8)
+#endif
+    default: break;
+    }
+#undef TILES
+#undef TILE
+}
+
+/* dst (n, m) = transpose of src (m, n): square blocks, then what is left element by element. */
+static void FN(transpose)(real_t *dst, ptrdiff_t ld_dst, const real_t *src, ptrdiff_t ld_src, ptrdiff_t m, ptrdiff_t n) {
+    enum { BLOCK = FN(BLOCK) };
+    ptrdiff_t i = 0;
+    for (; i + BLOCK <= m; i += BLOCK) {
+        ptrdiff_t j = 0;
+        for (; j + BLOCK <= n; j += BLOCK) FN(transpose_block)(dst + j * ld_dst + i, ld_dst, src + i * ld_src + j, ld_src);
+        for (; j < n; j++)
+            for (ptrdiff_t r = i; r < i + BLOCK; r++) dst[j * ld_dst + r] = src[r * ld_src + j];
+    }
+    for (; i < m; i++)
+        for (ptrdiff_t j = 0; j < n; j++) dst[j * ld_dst + i] = src[i * ld_src + j];
+}
+
+/* out (depth, whole vectors) = a panel of n columns of matrix (depth, ...), zero where it ends inside a vector. */
+static void FN(pack)(real_t *out, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
+    const int whole = n / LANES * LANES, width = (n + LANES - 1) / LANES * LANES;
+    const FN(tail) tail = FN(tail_of)(n - whole);
+    for (ptrdiff_t k = 0; k < depth; k++, matrix += matrix_row, out += width) {
+        for (int j = 0; j < whole; j += LANES) FN(store)(out + j, FN(load)(matrix + j));
+        if (whole < n) FN(store)(out + whole, FN(load_tail)(matrix + whole, tail));
+    }
+}
+
+/* Independent chains of fused multiply-adds, ROUNDS on each: what the processor can do at the most. Returns flops. */
+static ptrdiff_t FN(multiply_add)(real_t *out, ptrdiff_t rounds) {
+    enum { CHAINS = TILE_ROWS * TILE_VECTORS };
+    vec c[CHAINS];
+    const vec x = FN(set)((real_t)0.999), y = FN(set)((real_t)0.001);
+    SIMD_UNROLL
+    for (int i = 0; i < CHAINS; i++) c[i] = FN(set)((real_t)i);
+    for (ptrdiff_t k = 0; k < rounds; k++) {
+        SIMD_UNROLL
+        for (int i = 0; i < CHAINS; i++) c[i] = FN(fma)(c[i], x, y);
+    }
+    vec sum = c[0];
+    SIMD_UNROLL
+    for (int i = 1; i < CHAINS; i++) sum = FN(add)(sum, c[i]);
+    FN(store)(out, sum);
+    return rounds * CHAINS * LANES * 2;
+}
+
+#undef vec
+#undef LANES
+#endif

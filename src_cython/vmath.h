@@ -1,0 +1,229 @@
+/* Elementary functions on the vectors of simd.h, and on rows of numbers.
+ *
+ * Ranges are reduced as in Cody and Waite, "Software Manual for the Elementary Functions" (1980); the
+ * polynomials are minimax fits (Remez). Largest errors seen, in units in the last place (ULP), on all levels, over
+ * float32 numbers of every exponent and 2 million float64, against 80-bit arithmetic:
+ *
+ *              exp    sigmoid    tanh    log (x >= 1)    log1p(exp(-|x|))
+ *   float32    1.0      1.2       1.3        0.9             1.9
+ *   float64    1.0      1.2       1.6        1.2             2.1
+ *
+ * Infinities and NaN come out as the mathematics has them; subnormal results are exact to the last place too.
+ *
+ * The file includes itself once for each type: REAL is f32 or f64, FN(name) is f32_name or f64_name.
+ */
+#ifndef REAL
+#ifndef FASTBP_VMATH_H
+#define FASTBP_VMATH_H
+#include <stddef.h>
+#include "simd.h"
+
+#define VMATH_PASTE_(a, b) a##_##b
+#define VMATH_PASTE(a, b) VMATH_PASTE_(a, b)
+#define FN(name) VMATH_PASTE(REAL, name)
+
+/* Natural logarithm of 2 in two parts: n * HIGH is exact for every exponent n. */
+#define LN2_HIGH_32 0.693359375f
+#define LN2_LOW_32 -2.12194440e-4f
+#define LN2_HIGH_64 6.93145751953125e-1
+#define LN2_LOW_64 1.42860682030941723212e-6
+#define LOG2_E 1.44269504088896340736
+
+/* 1.5 * 2^(mantissa bits): adding it rounds to a whole number, which then stands in the low bits. */
+#define ROUND_32 12582912.0f
+#define ROUND_64 6755399441055744.0
+
+/* (e^r - 1 - r) / r^2 for |r| <= ln(2)/2, lowest power first. Error 1.4e-9 and 1.4e-18. */
+static const float f32_exp_terms[] = {0.50000000135f,  0.166666667567f,  0.0416664645754f,
+                                      0.0083332859272f, 0.0013933688081f, 0.000199076403458f};
+static const double f64_exp_terms[] = {
+    0.49999999999999999997,    0.16666666666666671008,    0.041666666666666683865,  0.0083333333333261115518,
+    0.0013888888888874351347,  0.00019841269874902752612, 2.4801587347451026413e-5, 2.7557255296319418182e-6,
+    2.755725280476994264e-7,   2.5105260146988243446e-8,  2.0921625755418400347e-9};
+
+/* 2 (artanh(s) - s) / s^3 as a function of s^2 <= 1/9. Error 3.5e-9 and 3.2e-20. */
+static const float f32_log_terms[] = {0.666666673551f, 0.399996963058f, 0.285928107145f, 0.217000416132f,
+                                      0.232537817023f};
+static const double f64_log_terms[] = {
+    0.6666666666666666666,  0.40000000000000016223, 0.28571428571421674612, 0.22222222223369771679,
+    0.18181818083281327482, 0.15384620368365747708, 0.13333173946489904766, 0.11768048299245155485,
+    0.10479853027233064323, 0.099456904737526607373, 0.06320210752538229844, 0.1525402231558978455};
+
+#define REAL f32
+#define real_t float
+#define CHOOSE(for_float, for_double) for_float
+#include "vmath.h"
+#undef REAL
+#undef real_t
+#undef CHOOSE
+
+#define REAL f64
+#define real_t double
+#define CHOOSE(for_float, for_double) for_double
+#include "vmath.h"
+#undef REAL
+#undef real_t
+#undef CHOOSE
+
+#endif
+#else /* REAL is defined: one type's functions */
+
+#define vec FN(vec)
+#define LANES FN(LANES)
+#define EXPONENT_BIAS CHOOSE(127.0f, 1023.0)
+#define ROUND CHOOSE(ROUND_32, ROUND_64)
+
+SIMD_INLINE vec FN(polynomial)(vec x, const real_t *terms, int count) {
+    vec sum = FN(set)(terms[count - 1]);
+    SIMD_UNROLL
+    for (int i = count - 2; i >= 0; i--) sum = FN(fma)(sum, x, FN(set)(terms[i]));
+    return sum;
+}
+
+/* x = n ln 2 + r with |r| <= ln(2)/2; returns e^r - 1, accurate relative to itself, and in `low` what its last
+ * rounding lost. */
+SIMD_INLINE vec FN(expm1_reduced)(vec x, vec *n, vec *low) {
+    const vec round = FN(set)(ROUND);
+    *n = FN(sub)(FN(fma)(x, FN(set)((real_t)LOG2_E), round), round);
+    vec r = FN(fma)(*n, FN(set)(-CHOOSE(LN2_HIGH_32, LN2_HIGH_64)), x);
+    r = FN(fma)(*n, FN(set)(-CHOOSE(LN2_LOW_32, LN2_LOW_64)), r);
+    vec q = FN(polynomial)(r, FN(exp_terms), CHOOSE(6, 11)), square = FN(mul)(r, r);
+    vec p = FN(fma)(square, q, r);
+    *low = FN(fma)(square, q, FN(sub)(r, p));
+    return p;
+}
+
+/* 2^n for whole n between the exponents of the smallest and the largest normal number. */
+SIMD_INLINE vec FN(two_to)(vec n) { return FN(to_exponent)(FN(add)(n, FN(set)(ROUND + EXPONENT_BIAS))); }
+
+/* e^x as the sum of the result and `low`, what its last rounding lost. */
+SIMD_INLINE vec FN(exp_parts)(vec x, vec *low) {
+    /* Beyond these the result is 0 or infinity all the same, and n would leave the two factors' range. */
+    x = FN(min)(FN(set)(CHOOSE(89.0f, 710.0)), FN(max)(FN(set)(CHOOSE(-105.0f, -750.0)), x));
+    const vec round = FN(set)(ROUND), one = FN(set)(1);
+    vec n, p_low, p = FN(expm1_reduced)(x, &n, &p_low), high = FN(add)(p, one);
+    /* 2^n in two factors, so that subnormal results are rounded once and 2^128 (2^1024) is never formed. */
+    vec half = FN(sub)(FN(fma)(n, FN(set)((real_t)0.5), round), round);
+    vec first = FN(two_to)(half), second = FN(two_to)(FN(sub)(n, half));
+    *low = FN(mul)(FN(mul)(FN(add)(FN(sub)(p, FN(sub)(high, one)), p_low), first), second);
+    return FN(mul)(FN(mul)(high, first), second);
+}
+SIMD_INLINE vec FN(exp)(vec x) {
+    vec low;
+    return FN(exp_parts)(x, &low);
+}
+
+/* q = e / (1 + e) with e = e^-|x|, then 1 - q on the right.  The rounding of 1 + e and of e would cost 2.4 ULP:
+ * one Newton step with what they lost, 1 / (1 + e) being 1 - q, leaves 1.5. */
+SIMD_INLINE vec FN(sigmoid)(vec x) {
+    const vec one = FN(set)(1), zero = FN(set)(0);
+    vec e_low, e = FN(exp_parts)(FN(sub)(zero, FN(abs)(x)), &e_low);
+    vec d = FN(add)(one, e), d_low = FN(add)(FN(sub)(e, FN(sub)(d, one)), e_low);
+    vec q = FN(div)(e, d), minus_q = FN(sub)(zero, q);
+    vec rest = FN(fma)(minus_q, d_low, FN(add)(FN(fma)(minus_q, d, e), e_low));
+    q = FN(fma)(rest, FN(sub)(one, q), q);
+    return FN(where_negative)(x, q, FN(sub)(one, q));
+}
+
+/* q = m / (m + 2) with m = e^(2|x|) - 1, and the sign of x.  What the rounding of m and of m + 2 lost is put
+ * back in one Newton step, 1 / (m + 2) being (1 - q) / 2. */
+SIMD_INLINE vec FN(tanh)(vec x) {
+    const vec one = FN(set)(1), two = FN(set)(2), half = FN(set)((real_t)0.5);
+    vec y = FN(min)(FN(set)(CHOOSE(10.0f, 20.0)), FN(abs)(x)); /* tanh is 1 to the last place from there on */
+    vec n, p_low, p = FN(expm1_reduced)(FN(add)(y, y), &n, &p_low);
+    vec scale = FN(two_to)(n), less = FN(sub)(scale, one);
+    vec m = FN(fma)(scale, p, less), m_low = FN(fma)(scale, p_low, FN(fma)(scale, p, FN(sub)(less, m)));
+    vec d = FN(add)(m, two), d_low = FN(sub)(FN(min)(m, two), FN(sub)(d, FN(max)(m, two)));
+    vec q = FN(div)(m, d), rest = FN(sub)(m_low, FN(mul)(q, FN(add)(d_low, m_low)));
+    q = FN(fma)(rest, FN(sub)(half, FN(mul)(half, q)), q);
+    return FN(copysign)(q, x);
+}
+
+/* ln(1 + f) = 2 artanh(s), s = f / (2 + f), for |s| <= 1/3: f in [-1/2, 1]. */
+SIMD_INLINE vec FN(log1p_reduced)(vec f) {
+    vec s = FN(div)(f, FN(add)(FN(set)(2), f)), u = FN(mul)(s, s);
+    vec q = FN(mul)(u, FN(polynomial)(u, FN(log_terms), CHOOSE(5, 12)));
+    /* 2s = f - s f, so ln(1 + f) = f - s (f - q): the large term is exact. */
+    return FN(sub)(f, FN(mul)(s, FN(sub)(f, q)));
+}
+
+/* ln x for x >= 1, finite. */
+SIMD_INLINE vec FN(log)(vec x) {
+    const vec one = FN(set)(1), half = FN(set)((real_t)0.5);
+    vec n = FN(sub)(FN(exponent)(x), FN(set)(EXPONENT_BIAS)), m = FN(mantissa)(x);
+    vec large = FN(sub)(m, FN(set)((real_t)1.41421356237309504880)); /* m > sqrt(2): halve it */
+    n = FN(where_negative)(large, n, FN(add)(n, one));
+    m = FN(where_negative)(large, m, FN(mul)(m, half));
+    vec f = FN(fma)(n, FN(set)(CHOOSE(LN2_LOW_32, LN2_LOW_64)), FN(log1p_reduced)(FN(sub)(m, one)));
+    return FN(fma)(n, FN(set)(CHOOSE(LN2_HIGH_32, LN2_HIGH_64)), f);
+}
+
+/* ln(1 + e^-|x|): what softplus adds to max(x, 0), and binary cross entropy to max(x, 0) - x y. */
+SIMD_INLINE vec FN(log1p_exp)(vec x) { return FN(log1p_reduced)(FN(exp)(FN(sub)(FN(set)(0), FN(abs)(x)))); }
+
+/* --- rows ------------------------------------------------------------------------------------------- */
+
+/* out[i] = f(in[i]) for i < n; out may be in. The lanes a tail lacks compute f(1). */
+#define VMATH_ROW(f)                                                                                              \
+    static void FN(f##_row)(real_t *out, const real_t *in, ptrdiff_t n) {                                         \
+        ptrdiff_t i = 0;                                                                                          \
+        for (; i + LANES <= n; i += LANES) FN(store)(out + i, FN(f)(FN(load)(in + i)));                           \
+        if (i < n) {                                                                                              \
+            FN(tail) t = FN(tail_of)((int)(n - i));                                                               \
+            FN(store_tail)(out + i, FN(f)(FN(load_over)(FN(set)(1), in + i, t)), t);                              \
+        }                                                                                                         \
+    }
+VMATH_ROW(exp)
+VMATH_ROW(sigmoid)
+VMATH_ROW(tanh)
+VMATH_ROW(log)
+VMATH_ROW(log1p_exp)
+#undef VMATH_ROW
+
+/* Largest of n >= 1 numbers; NaN when one of them is NaN is not promised. */
+static real_t FN(max_row)(const real_t *in, ptrdiff_t n) {
+    enum { PARTS = FN(GROUP) / LANES };
+    vec m[PARTS];
+    SIMD_UNROLL
+    for (int p = 0; p < PARTS; p++) m[p] = FN(set)(in[0]);
+    for (ptrdiff_t i = 0; i < n; i += FN(GROUP)) {
+        SIMD_UNROLL
+        for (int p = 0; p < PARTS; p++) {
+            ptrdiff_t at = i + p * LANES, left = n - at;
+            if (left >= LANES) m[p] = FN(max)(FN(load)(in + at), m[p]);
+            else if (left > 0) m[p] = FN(max)(FN(load_over)(m[p], in + at, FN(tail_of)((int)left)), m[p]);
+        }
+    }
+    return FN(reduce_max)(m);
+}
+
+/* out[i] = e^(in[i] - shift) for i < n; returns their sum, lane by lane over a GROUP and then in one tree. */
+static real_t FN(exp_sum_row)(real_t *out, const real_t *in, real_t shift, ptrdiff_t n) {
+    enum { PARTS = FN(GROUP) / LANES };
+    const vec down = FN(set)(shift);
+    vec sum[PARTS];
+    SIMD_UNROLL
+    for (int p = 0; p < PARTS; p++) sum[p] = FN(set)(0);
+    for (ptrdiff_t i = 0; i < n; i += FN(GROUP)) {
+        SIMD_UNROLL
+        for (int p = 0; p < PARTS; p++) {
+            ptrdiff_t at = i + p * LANES, left = n - at;
+            if (left >= LANES) {
+                vec e = FN(exp)(FN(sub)(FN(load)(in + at), down));
+                FN(store)(out + at, e);
+                sum[p] = FN(add)(sum[p], e);
+            } else if (left > 0) {
+                FN(tail) t = FN(tail_of)((int)left);
+                FN(store_tail)(out + at, FN(exp)(FN(sub)(FN(load_tail)(in + at, t), down)), t);
+                sum[p] = FN(add)(sum[p], FN(load_tail)(out + at, t));
+            }
+        }
+    }
+    return FN(reduce_add)(sum);
+}
+
+#undef vec
+#undef LANES
+#undef EXPONENT_BIAS
+#undef ROUND
+#endif
