@@ -85,13 +85,10 @@ class BuildLevels(build_ext):
 
 
 levels = list(LEVELS) if X86 else ["base"]
-extensions = [Extension("fastbp._cpu", ["src_cython/cpu.pyx"])] + [
-    Extension(
-        f"fastbp._core_{level}",
-        [f"src_cython/core_{level}.pyx"],
-        include_dirs=["src_cython"],
-        depends=[str(path) for pattern in ("*.h", "*.pxd", "core.pyx") for path in sorted(Path("src_cython").glob(pattern))],
-    )
+# What the extensions are made of: rebuilt when it changes, and packed into a source distribution.
+sources = sorted(str(path) for path in Path("src_cython").iterdir())
+extensions = [Extension("fastbp._cpu", ["src_cython/cpu.pyx"], depends=sources)] + [
+    Extension(f"fastbp._core_{level}", [f"src_cython/core_{level}.pyx"], include_dirs=["src_cython"], depends=sources)
     for level in levels
 ]
 

@@ -36,7 +36,6 @@ enum { f32_GROUP = 16, f64_GROUP = 8 };
 /* ---------------------------------------------------------------------------------------- AVX-512 */
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define SIMD_NAME "AVX-512"
-#define SIMD_FREE_TAILS 1 /* a masked load costs what a plain one costs */
 
 enum { f32_LANES = 16, f64_LANES = 8 };
 typedef __m512 f32_vec;
@@ -121,7 +120,6 @@ SIMD_INLINE f64_vec f64_mantissa(f64_vec a) {
 /* ------------------------------------------------------------------------------- AVX2 with FMA */
 #elif defined(__AVX2__) && (defined(__FMA__) || defined(_MSC_VER))
 #define SIMD_NAME "AVX2"
-#define SIMD_FREE_TAILS 0
 
 enum { f32_LANES = 8, f64_LANES = 4 };
 typedef __m256 f32_vec;
@@ -213,7 +211,6 @@ SIMD_INLINE f64_vec f64_mantissa(f64_vec a) {
 
 /* ------------------------------------------------------------- 128 bits: NEON, or plain C vectors */
 #elif defined(__GNUC__)
-#define SIMD_FREE_TAILS 0
 
 enum { f32_LANES = 4, f64_LANES = 2 };
 typedef float f32_vec __attribute__((vector_size(16)));
@@ -288,7 +285,6 @@ SIMD_128(f64, double, 2, INT64_MIN, 52, 0x000fffffffffffffLL, 1.0, F64_TWO52)
 /* ---------------------------------------------------------- one lane: any C compiler (untried: MSVC) */
 #else
 #define SIMD_NAME "one lane"
-#define SIMD_FREE_TAILS 0
 
 enum { f32_LANES = 1, f64_LANES = 1 };
 typedef float f32_vec;

@@ -126,7 +126,7 @@ cdef inline void backpropagate_rows(
     cdef const stage* last = net.stages + net.count - 1
     cdef real* x = workspace + job.input + first * job.input_row
     cdef real* target = workspace + job.target + first * net.y.columns
-    cdef real* a
+    cdef real* a = workspace
     cdef real* dz = workspace + last.delta + first * last.row
     cdef ptrdiff_t x_row = job.input_row, i, r
     cdef bint logits = takes_logits(net.loss)
