@@ -1,0 +1,57 @@
+"""fastbp: feed-forward neural networks, trained by back propagation on the CPU, fast.
+
+>>> import numpy as np
+>>> import fastbp as bp
+>>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype="float32")
+>>> y = np.array([0, 1, 1, 0])
+>>> net = bp.Network(bp.mlp([2, 16, 2], "tanh", "softmax"), loss="cross_entropy", optimizer=bp.Adam(lr=0.05))
+>>> history = net.fit(x, y, epochs=200, batch_size=4)
+>>> net.evaluate(x, y)["accuracy"]
+1.0
+"""
+
+from fastbp import datasets
+from fastbp._native import get_num_threads, set_num_threads, show_config
+from fastbp._version import __version__
+from fastbp.gradients import check_gradients, numerical_gradient
+from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Zeros
+from fastbp.layers import Dense, Exp, Identity, Layer, ReLU, Sigmoid, Softmax, Tanh, mlp
+from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from fastbp.network import Network
+from fastbp.optimizers import SGD, Adam, Optimizer
+from fastbp.training import History
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Dense",
+    "Exp",
+    "Glorot",
+    "He",
+    "History",
+    "Identity",
+    "Initializer",
+    "Layer",
+    "LeCun",
+    "Loss",
+    "MeanSquaredError",
+    "Network",
+    "Normal",
+    "Optimizer",
+    "ReLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "Uniform",
+    "Zeros",
+    "__version__",
+    "check_gradients",
+    "datasets",
+    "get_num_threads",
+    "mlp",
+    "numerical_gradient",
+    "set_num_threads",
+    "show_config",
+]

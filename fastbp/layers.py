@@ -1,0 +1,376 @@
+"""Layers: forward and backward on arrays of shape (samples, features).
+
+A layer works alone, on arrays of its own.  Once it is part of a network its parameters and gradients are
+views into the network's flat vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastbp import _check, _native, initializers
+
+_LANES = 16  # the core pads the rows of its transposed weights to whole vectors of 16 numbers
+
+
+class Layer:
+    """One step of a network: y = f(x), and dx from dy.
+
+    Attributes
+    ----------
+    name : str
+        The core's name for the step.
+    parameters, gradients : mapping of str to ndarray
+        What training moves, and the derivatives of the loss by it after `backward`; empty for most layers.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._parameters: dict[str, NDArray[Any]] = {}
+        self._gradients: dict[str, NDArray[Any]] = {}
+        self._kept: NDArray[Any] | None = None  # what backward needs of the last forward
+        self._bound = False  # part of a network
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_bound": False}  # a copy is on its own
+
+    @property
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        return MappingProxyType(self._parameters)
+
+    @property
+    def gradients(self) -> Mapping[str, NDArray[Any]]:
+        return MappingProxyType(self._gradients)
+
+    def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+        """The layer's output.
+
+        Parameters
+        ----------
+        x : array (samples, in_features)
+            Numbers of any real dtype.  Dense keeps a reference to it until the next call: do not write to it
+            before `backward`.
+        threads : int, optional
+            At most so many threads.
+
+        Returns
+        -------
+        ndarray (samples, out_features)
+            A new array of the layer's dtype; an activation keeps the dtype of float32 input and computes in
+            float64 otherwise.
+
+        Raises
+        ------
+        ValueError
+            For a shape or dtype that does not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+        """The derivative of the loss by the layer's input, and into `gradients` by its parameters.
+
+        Parameters
+        ----------
+        dy : array (samples, out_features)
+            The derivative of the loss by the output of the last `forward`.
+        threads : int, optional
+            At most so many threads.
+
+        Returns
+        -------
+        ndarray (samples, in_features)
+            A new array of the dtype of the last output.
+
+        Raises
+        ------
+        ValueError
+            Before any `forward`, and for a shape other than that of its output.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define backward")
+
+    def _blank(self) -> Layer:
+        """The same layer without numbers and without a network."""
+        return type(self)()
+
+    def _bind(self, parameters: dict[str, NDArray[Any]], gradients: dict[str, NDArray[Any]]) -> None:
+        """Become part of a network: compute on views of its flat vectors from now on."""
+        self._parameters, self._gradients = parameters, gradients
+        self._kept = None
+        self._bound = True
+
+    def _draw(self, rng: np.random.Generator, activation: str) -> None:
+        """Draw the parameters anew for the activation that follows; nothing to do without parameters."""
+        self._kept = None
+
+    def _kept_for(self, dy: ArrayLike, columns: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What forward kept, and ``dy`` as an array of its dtype with its number of rows."""
+        if self._kept is None:
+            raise ValueError(f"{self!r}.backward needs a forward before it")
+        rows = len(self._kept)
+        derivative = _check.numeric(dy, "dy")
+        if derivative.shape != (rows, columns):
+            raise ValueError(f"dy has shape {derivative.shape}, but forward gave {(rows, columns)}")
+        return self._kept, _check.contiguous(derivative, self._kept.dtype)
+
+
+class Dense(Layer):
+    """The affine layer Z = X W + b; dX = dZ W^T, dW = X^T dZ, db = column sums of dZ.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Columns of X and of Z, at least 1.
+    weight, bias : Initializer or str, optional
+        How to draw W (in, out) and b (out,): default for W He before ReLU and Glorot otherwise, zeros for b.
+    dtype : {"float32", "float64"}
+        Precision of a layer on its own; default float32.  A network has one for all its layers.
+    seed : int, optional
+        Where a layer on its own draws from; default: from the system's entropy.  A network draws the
+        parameters of its layers itself when it is built.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes under 1, and names that are not known.
+
+    Examples
+    --------
+    >>> layer = Dense(2, 1, seed=0)
+    >>> layer.weight[:] = [[2.0], [3.0]]
+    >>> layer.forward([[1.0, 10.0]])
+    array([[32.]], dtype=float32)
+    """
+
+    name = "dense"
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        weight: initializers.Initializer | str | None = None,
+        bias: initializers.Initializer | str = "zeros",
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = _check.whole_number(in_features, "in_features")
+        self.out_features = _check.whole_number(out_features, "out_features")
+        self._weight_start = None if weight is None else initializers.get(weight, "weight")
+        self._bias_start = initializers.get(bias, "bias")
+        self._dtype = _check.precision(dtype)
+        self._seed = None if seed is None else _check.seed(seed)
+
+    def __repr__(self) -> str:
+        return f"Dense({self.in_features}, {self.out_features})"
+
+    @property
+    def weight(self) -> NDArray[Any]:
+        """W, shape (in_features, out_features); write to it with ``layer.weight[:] = ...``."""
+        return self.parameters["weight"]
+
+    @property
+    def bias(self) -> NDArray[Any]:
+        """b, shape (out_features,)."""
+        return self.parameters["bias"]
+
+    @property
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        if not self._parameters:
+            self._own()
+        return MappingProxyType(self._parameters)
+
+    @property
+    def gradients(self) -> Mapping[str, NDArray[Any]]:
+        if not self._parameters:
+            self._own()
+        return MappingProxyType(self._gradients)
+
+    def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+        weight, bias = self.weight, self.bias
+        batch = _check.contiguous(_check.features(x, self.in_features, taker="the layer"), weight.dtype)
+        z = np.empty((len(batch), self.out_features), weight.dtype)
+        native = _native.kernels(weight.dtype)
+        native.dense_forward(batch, weight, bias, z, _native.resolve_threads(threads))
+        self._kept = batch
+        return z
+
+    def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+        x, dz = self._kept_for(dy, self.out_features)
+        dx = np.empty_like(x)
+        transposed = np.empty(self.out_features * -(-self.in_features // _LANES) * _LANES, x.dtype)
+        dweight, dbias = self._gradients["weight"], self._gradients["bias"]
+        cap = _native.resolve_threads(threads)
+        _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, cap)
+        return dx
+
+    def _blank(self) -> Dense:
+        return Dense(
+            self.in_features,
+            self.out_features,
+            weight=self._weight_start,
+            bias=self._bias_start,
+            dtype=self._dtype,
+            seed=self._seed,
+        )
+
+    def _own(self) -> None:
+        """Arrays for a layer on its own: made late, because most layers get theirs from a network."""
+        shapes = {"weight": (self.in_features, self.out_features), "bias": (self.out_features,)}
+        self._parameters = {name: np.zeros(shape, self._dtype) for name, shape in shapes.items()}
+        self._gradients = {name: np.zeros(shape, self._dtype) for name, shape in shapes.items()}
+        self._draw(np.random.default_rng(self._seed), "identity")
+
+    def _draw(self, rng: np.random.Generator, activation: str) -> None:
+        super()._draw(rng, activation)
+        weight_start = self._weight_start or initializers.default_for(activation)
+        start = {"weight": weight_start, "bias": self._bias_start}
+        for name, array in self._parameters.items():
+            array[...] = start[name].draw(rng, self.in_features, self.out_features, array.shape)
+
+
+class Activation(Layer):
+    """A = f(Z) without parameters; dZ from dA by the derivative of f, which is written by A alone."""
+
+    def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+        given = _check.features(x, None, taker="the layer")
+        dtype = _check.precision("float32" if given.dtype == np.float32 else "float64")
+        z = _check.contiguous(given, dtype)
+        a = np.empty_like(z)
+        code = _native.ACTIVATIONS[self.name]
+        _native.kernels(dtype).activation_forward(code, z, a, _native.resolve_threads(threads))
+        self._kept = a
+        return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
+
+    def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+        columns = 0 if self._kept is None else self._kept.shape[1]
+        a, da = self._kept_for(dy, columns)
+        dz = np.empty_like(a)
+        code = _native.ACTIVATIONS[self.name]
+        _native.kernels(a.dtype).activation_backward(code, a, da, dz, _native.resolve_threads(threads))
+        return dz
+
+
+class Identity(Activation):
+    """a = z; dz = da."""
+
+    name = "identity"
+
+
+class Sigmoid(Activation):
+    """a = 1 / (1 + exp(-z)), a probability; dz = da a (1 - a).
+
+    Examples
+    --------
+    >>> layer = Sigmoid()
+    >>> layer.forward([[0.0]])
+    array([[0.5]])
+    >>> layer.backward([[1.0]])
+    array([[0.25]])
+    """
+
+    name = "sigmoid"
+
+
+class Tanh(Activation):
+    """a = tanh(z); dz = da (1 - a^2)."""
+
+    name = "tanh"
+
+
+class ReLU(Activation):
+    """a = max(0, z); dz = da where z > 0, else 0."""
+
+    name = "relu"
+
+
+class Exp(Activation):
+    """a = exp(z), a rate or a count; dz = da a."""
+
+    name = "exp"
+
+
+class Softmax(Activation):
+    """a_k = exp(z_k) / sum_j exp(z_j) in every row: probabilities; dz_k = a_k (da_k - sum_j da_j a_j)."""
+
+    name = "softmax"
+
+
+ACTIVATIONS: dict[str, type[Activation]] = {
+    activation.name: activation for activation in (Identity, Sigmoid, Tanh, ReLU, Exp, Softmax)
+}
+
+
+def mlp(sizes: Sequence[int], activation: str = "relu", output: str = "identity") -> list[Layer]:
+    """The layers of a multi-layer perceptron.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features in, hidden sizes, outputs: at least two numbers.
+    activation : str
+        What follows every hidden layer; default "relu".
+    output : str
+        What follows the last layer; default "identity".
+
+    Returns
+    -------
+    list of Layer
+        Dense and activation by turns, for `Network`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For fewer than two sizes, a size under 1, a name that is not known.
+
+    Examples
+    --------
+    >>> mlp([64, 128, 10], output="softmax")
+    [Dense(64, 128), ReLU(), Dense(128, 10), Softmax()]
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes has {len(sizes)} entries, expected at least 2: features in and outputs")
+    hidden = ACTIVATIONS[_check.choice(activation, "activation", tuple(ACTIVATIONS))]
+    last = ACTIVATIONS[_check.choice(output, "output", tuple(ACTIVATIONS))]
+    layers: list[Layer] = []
+    for index in range(1, len(sizes)):
+        layers.append(Dense(sizes[index - 1], sizes[index]))
+        layers.append(hidden() if index < len(sizes) - 1 else last())
+    return layers
+
+
+def chain(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """``layers`` as a tuple that a network can be built of.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is not a layer, no Dense at all, a layer used twice, and sizes that do not fit.
+    """
+    layers = tuple(layers)
+    before: tuple[int, Dense] | None = None  # the last Dense and its index
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers[{index}] is {layer!r}, expected a Layer")
+        if layer._bound or any(layer is other for other in layers[:index]):
+            raise ValueError(f"layers[{index}] {layer!r} is in use already, expected a layer of its own")
+        if not isinstance(layer, Dense):
+            continue
+        if before is not None and before[1].out_features != layer.in_features:
+            raise ValueError(
+                f"layers[{index}] {layer!r} takes {layer.in_features} features, "
+                f"but layers[{before[0]}] {before[1]!r} gives {before[1].out_features}"
+            )
+        before = index, layer
+    if before is None:
+        raise ValueError(f"layers is {list(layers)!r}, expected at least one Dense")
+    return layers

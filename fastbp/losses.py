@@ -1,0 +1,198 @@
+"""Losses: one number for how far a network's output is from its target, and that number's gradient.
+
+In training the core computes a loss together with the last activation, from what enters it; here both are
+written out in float64 NumPy, for a loss on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastbp import _check
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The distance between outputs and targets, summed or averaged over a batch.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+        What to do with the terms: their mean (default), which keeps the learning rate's meaning for any batch
+        size, or their sum.
+
+    Attributes
+    ----------
+    name : str
+        The core's name for the loss.
+    target : str
+        What it compares with: "real", "probability" or "class".
+    last_activation : str or None
+        The activation that a network with this loss must end in.
+    """
+
+    reduction: str = "mean"
+    name: ClassVar[str]
+    target: ClassVar[str]
+    last_activation: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        _check.choice(self.reduction, "reduction", ("mean", "sum"))
+
+    def value(self, output: ArrayLike, target: ArrayLike) -> float:
+        """The loss of a batch.
+
+        Parameters
+        ----------
+        output : array (samples, outputs)
+            What a network gave; probabilities for the cross entropies.
+        target : array (samples,) or (samples, outputs)
+            What it should have given.
+
+        Returns
+        -------
+        float
+            Summed in float64; finite for probabilities of exactly 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            For shapes that do not fit, and for numbers that cannot be probabilities or labels.
+        """
+        p, t, tiny = self._pair(output, target)
+        return float(self._terms(p, t, tiny).sum()) / self.divisor(*p.shape)
+
+    def gradient(self, output: ArrayLike, target: ArrayLike) -> NDArray[Any]:
+        """The derivative of ``value`` by every entry of the output.
+
+        Parameters and errors as in `value`.
+
+        Returns
+        -------
+        ndarray
+            Shape and dtype of ``output`` (float64 for whole numbers).
+        """
+        p, t, tiny = self._pair(output, target)
+        gradient = self._slopes(p, t, tiny) / self.divisor(*p.shape)
+        given = np.asarray(output).dtype
+        return gradient.astype(given) if given.kind == "f" else gradient
+
+    def divisor(self, rows: int, outputs: int) -> int:
+        """What the sum over a batch is divided by: the number of terms for a mean, 1 for a sum."""
+        return rows * outputs if self.reduction == "mean" else 1
+
+    def _pair(self, output: ArrayLike, target: ArrayLike) -> tuple[Values, Values, float]:
+        """Output and target as float64 arrays of one shape, and the least probability a logarithm may see."""
+        given = _check.features(output, None, "output", "the loss")
+        rows, columns = given.shape
+        wanted = _check.targets(target, rows, columns, self.target, ("output", "target"))
+        if self.target != "real":
+            _check.probabilities(given, "output")
+        if self.target == "class" and wanted.ndim == 1:
+            wanted = np.equal.outer(wanted, np.arange(columns))
+        tiny = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).tiny
+        return given.astype(np.float64), wanted.reshape(given.shape).astype(np.float64), float(tiny)
+
+    def _terms(self, p: Values, t: Values, tiny: float) -> Values:
+        raise NotImplementedError(f"{type(self).__name__} does not define its terms")
+
+    def _slopes(self, p: Values, t: Values, tiny: float) -> Values:
+        raise NotImplementedError(f"{type(self).__name__} does not define its slopes")
+
+
+class MeanSquaredError(Loss):
+    """The mean over samples and outputs of (output - target)^2; large errors weigh most.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+        "sum" gives the sum of the squares; default "mean".
+
+    Examples
+    --------
+    >>> MeanSquaredError().value([[1.0], [2.0]], [0.0, 4.0])
+    2.5
+    """
+
+    name = "mse"
+    target = "real"
+
+    def _terms(self, p: Values, t: Values, tiny: float) -> Values:
+        return (p - t) ** 2
+
+    def _slopes(self, p: Values, t: Values, tiny: float) -> Values:
+        return 2.0 * (p - t)
+
+
+class BinaryCrossEntropy(Loss):
+    """The mean over samples and outputs of -(t ln p + (1 - t) ln(1 - p)), for a network that ends in Sigmoid.
+
+    Every output is a question of its own with a target from 0 (no) to 1 (yes).
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+        "sum" gives the sum of the terms; default "mean".
+
+    Examples
+    --------
+    >>> round(BinaryCrossEntropy().value([[0.5]], [1]), 4)
+    0.6931
+    """
+
+    name = "bce"
+    target = "probability"
+    last_activation = "sigmoid"
+
+    def _terms(self, p: Values, t: Values, tiny: float) -> Values:
+        return -(t * np.log(np.maximum(p, tiny)) + (1.0 - t) * np.log(np.maximum(1.0 - p, tiny)))
+
+    def _slopes(self, p: Values, t: Values, tiny: float) -> Values:
+        return (1.0 - t) / np.maximum(1.0 - p, tiny) - t / np.maximum(p, tiny)
+
+
+class CrossEntropy(Loss):
+    """The mean over samples of -sum_k t_k ln p_k, for a network that ends in Softmax.
+
+    Targets are labels 0, 1, ... of shape (samples,), or rows of probabilities (one-hot: a single 1).
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+        "sum" gives the sum over the samples; default "mean".
+
+    Examples
+    --------
+    >>> round(CrossEntropy().value([[0.25, 0.75], [0.5, 0.5]], [1, 0]), 4)
+    0.4904
+    """
+
+    name = "cross_entropy"
+    target = "class"
+    last_activation = "softmax"
+
+    def divisor(self, rows: int, outputs: int) -> int:
+        return rows if self.reduction == "mean" else 1
+
+    def _terms(self, p: Values, t: Values, tiny: float) -> Values:
+        return -t * np.log(np.maximum(p, tiny))
+
+    def _slopes(self, p: Values, t: Values, tiny: float) -> Values:
+        return -t / np.maximum(p, tiny)
+
+
+NAMES: dict[str, Callable[[], Loss]] = {
+    loss.name: loss for loss in (MeanSquaredError, BinaryCrossEntropy, CrossEntropy)
+}
+
+
+def get(loss: Any) -> Loss:
+    """The loss itself, or the one that a string names, as a mean."""
+    return _check.described(loss, Loss, NAMES, "loss")

@@ -1,0 +1,153 @@
+"""Optimisers: descriptions of the update w <- w - ..., which the core applies.
+
+A description has no state.  The network keeps what an optimiser remembers, ``slots`` rows of one number per
+parameter, so that one description can serve several networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastbp import _check
+
+LearningRate = float | Callable[[int], float]
+
+
+class Optimizer:
+    """A rule for moving the parameters against their gradient.
+
+    Attributes
+    ----------
+    name : str
+        The core's name for the rule.
+    slots : int
+        Numbers remembered per parameter.
+    lr : float or callable
+        The learning rate, or a function from the epoch, counted from 0, to it.
+    """
+
+    name: ClassVar[str]
+    lr: LearningRate
+
+    @property
+    def slots(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} does not define slots")
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate in an epoch, counted from 0."""
+        if callable(self.lr):
+            return _check.real_number(self.lr(epoch), f"lr({epoch})")
+        return self.lr
+
+    def settings(self, epoch: int) -> list[float]:
+        """The numbers that the core needs in an epoch, the learning rate first."""
+        raise NotImplementedError(f"{type(self).__name__} does not define settings")
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum on request.
+
+    v <- momentum * v + g;  w <- w - lr * v, with Nesterov's momentum w <- w - lr * (g + momentum * v).
+
+    Parameters
+    ----------
+    lr : float or callable
+        Learning rate >= 0, or a function from the epoch to it; default 0.01.
+    momentum : float
+        What is kept of the last velocity, in [0, 1); default 0: plain descent.
+    nesterov : bool
+        Look ahead by one step of momentum; needs momentum > 0. Default False.
+
+    Raises
+    ------
+    ValueError
+        For a number out of its range, or nesterov without momentum.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton, On the importance of initialization and momentum in deep learning,
+    2013; v without the factor lr, as in PyTorch.
+    """
+
+    lr: LearningRate = 1e-2
+    momentum: float = 0.0
+    nesterov: bool = False
+    name: ClassVar[str] = "sgd"
+
+    def __post_init__(self) -> None:
+        _check_learning_rate(self.lr)
+        _check.real_number(self.momentum, "momentum", below=1.0)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is True, but momentum is 0: expected a momentum > 0")
+
+    @property
+    def slots(self) -> int:
+        return 1 if self.momentum else 0
+
+    def settings(self, epoch: int) -> list[float]:
+        return [self.learning_rate(epoch), self.momentum, float(self.nesterov)]
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    m <- beta1 * m + (1 - beta1) * g;  v <- beta2 * v + (1 - beta2) * g^2;
+    w <- w - lr * m' / (sqrt(v') + epsilon), in step t = 1, 2, ... with m' = m / (1 - beta1^t) and
+    v' = v / (1 - beta2^t), the means without their start at 0.
+
+    Parameters
+    ----------
+    lr : float or callable
+        Learning rate >= 0, or a function from the epoch to it; default 0.001.
+    beta1, beta2 : float
+        Decay of the two means, in [0, 1); default 0.9 and 0.999.
+    epsilon : float
+        Keeps the quotient finite, at least the smallest normal float32; default 1e-8.
+
+    Raises
+    ------
+    ValueError
+        For a number out of its range.
+
+    References
+    ----------
+    Kingma and Ba, Adam: a method for stochastic optimization, 2015, algorithm 1.
+    """
+
+    lr: LearningRate = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    name: ClassVar[str] = "adam"
+
+    def __post_init__(self) -> None:
+        _check_learning_rate(self.lr)
+        _check.real_number(self.beta1, "beta1", below=1.0)
+        _check.real_number(self.beta2, "beta2", below=1.0)
+        _check.real_number(self.epsilon, "epsilon", minimum=float(np.finfo(np.float32).tiny))
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+    def settings(self, epoch: int) -> list[float]:
+        return [self.learning_rate(epoch), self.beta1, self.beta2, self.epsilon]
+
+
+NAMES: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+
+def get(optimizer: Any) -> Optimizer:
+    """The optimiser itself, or the one that a string names, with its default settings."""
+    return _check.described(optimizer, Optimizer, NAMES, "optimizer")
+
+
+def _check_learning_rate(lr: Any) -> None:
+    if not callable(lr):
+        _check.real_number(lr, "lr")
