@@ -1,0 +1,30 @@
+"""All derivatives of a small network by back propagation and by numerical differentiation."""
+
+from __future__ import annotations
+
+import pytest
+
+import fastbp as bp
+from fastbp.bench.numerical import make_case
+
+THREADS = 1
+WIDTHS = (4, 48)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_back_propagation(benchmark, width):
+    net, x, y = make_case(width)
+    benchmark.group = f"derivatives of {net.parameters.size:,} parameters"
+    benchmark(net.loss_and_gradient, x, y, threads=THREADS)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_numerical_differentiation(benchmark, width):
+    net, x, y = make_case(width)
+    benchmark.group = f"derivatives of {net.parameters.size:,} parameters"
+
+    def loss_at(parameters):
+        net.parameters[:] = parameters
+        return net.evaluate(x, y, threads=THREADS)["loss"]
+
+    benchmark(bp.numerical_gradient, loss_at, net.parameters.copy())

@@ -1,0 +1,173 @@
+"""The command line: ``fastbp info``, ``fastbp demo``, ``fastbp bench``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastbp as bp
+from fastbp import _native
+from fastbp.datasets import load_digits
+
+TRAINING, VALIDATION = 1_500, 300  # the first images, and the last part of them to choose by
+# Width and number of distorted copies were chosen by cross-validation, five blocks of 300 of the first 1,500.
+SIZES, COPIES, BATCH_SIZE = (64, 256, 10), 20, 64
+EPOCHS_A_LINE, LINES = 4, 5
+SEEDS = (1, 2, 3)
+
+Images = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+def demo() -> None:
+    """Train on handwritten digits, check the gradients, compare the speed, test on images never seen."""
+    x, y = load_digits()
+    print(f"{len(x):,} images of 8x8 pixels: UCI Optical Recognition of Handwritten Digits, CC BY 4.0")
+    print(f"the first {TRAINING:,} to learn from, each with {COPIES} distorted copies; the rest held out\n")
+    net = make_network(seed=0)
+    print(f"{net.summary()}\n")
+    x_train, y_train = x[:TRAINING], y[:TRAINING]
+    epochs = choose_epochs(net, x_train, y_train)
+
+    x_more, y_more = with_distortions(x_train, y_train)
+    networks = [make_network(seed) for seed in SEEDS]
+    start = time.perf_counter()
+    for network in networks:
+        network.fit(x_more, y_more, epochs=epochs, batch_size=BATCH_SIZE, verbose=False)
+    seconds = time.perf_counter() - start
+    rate = len(SEEDS) * epochs * len(x_more) / seconds
+    print(f"{len(SEEDS)} networks on all {TRAINING:,}: {seconds:.2f} s, {rate:,.0f} images a second\n")
+
+    print(bp.check_gradients(networks[0], x[:16], y[:16], subset=2_000))
+    print(compare_speed(x_more, y_more))
+    probabilities = np.mean([network.predict(x[TRAINING:]) for network in networks], axis=0)
+    accuracy = np.mean(probabilities.argmax(axis=1) == y[TRAINING:])
+    print(f"\nheld-out accuracy: {100 * accuracy:.1f} %")
+
+
+def make_network(seed: int) -> bp.Network:
+    """The network of the demo."""
+    layers = bp.mlp(SIZES, activation="relu", output="softmax")
+    return bp.Network(layers, loss="cross_entropy", optimizer=bp.Adam(lr=1e-3), seed=seed)
+
+
+def choose_epochs(net: bp.Network, x: Images, y: Labels) -> int:
+    """Train on all but the last images, validate on those, and return the number of epochs that did best."""
+    x_train, y_train = with_distortions(x[:-VALIDATION], y[:-VALIDATION])
+    print(f"learning from the first {len(x) - VALIDATION:,}, validated on the next {VALIDATION}")
+    print("epoch    loss  validation loss  accuracy")
+    losses = []
+    for _ in range(LINES):
+        history = net.fit(x_train, y_train, epochs=EPOCHS_A_LINE, batch_size=BATCH_SIZE, verbose=False)
+        result = net.evaluate(x[-VALIDATION:], y[-VALIDATION:])
+        losses.append(result["loss"])
+        accuracy = 100 * result["accuracy"]
+        print(f"{net.epochs:5}  {history.loss[-1]:6.4f}  {result['loss']:15.4f}  {accuracy:6.1f} %")
+    best = EPOCHS_A_LINE * (1 + int(np.argmin(losses)))
+    print(f"the validation loss is lowest after {best} epochs\n")
+    return best
+
+
+def with_distortions(x: Images, y: Labels) -> tuple[Images, Labels]:
+    """The images, followed by copies that are a little rotated, scaled, slanted and shifted."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(x, COPIES, axis=0).reshape(-1, 8, 8)
+    count = len(images)
+    pixels = np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"), axis=-1).reshape(64, 2) - 3.5
+    matrices = np.eye(2) + rng.uniform(-0.15, 0.15, (count, 2, 2))
+    shifts = rng.uniform(-0.7, 0.7, (count, 1, 2))
+    # Pixels come from at most 1.3 * 3.5 + 0.7 < 5.5 from the centre: two of paper around the image suffice.
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    source = pixels @ matrices + shifts + 5.5
+    corner = source.astype(int)
+    offset = source - corner
+    copies = np.zeros((count, 64), np.float32)
+    for down, right in np.ndindex(2, 2):  # the four pixels around, weighted by how near they are
+        weight = np.abs(1 - down - offset[..., 0]) * np.abs(1 - right - offset[..., 1])
+        copies += weight * padded[np.arange(count)[:, None], corner[..., 0] + down, corner[..., 1] + right]
+    return np.concatenate([x, copies]), np.concatenate([y, np.repeat(y, COPIES)])
+
+
+def compare_speed(x: Images, y: Labels) -> str:
+    """Time the same training, from the same start and in the same order, beside the NumPy baseline."""
+    from fastbp.bench.tables import duration, ratio
+    from fastbp.bench.timing import Effort, peak_job
+    from fastbp.bench.training import measure_problem
+    from fastbp.bench.workloads import Workload, assemble
+
+    workload = Workload("demo", SIZES, "relu", "cross_entropy", "adam", 1e-3, BATCH_SIZE, steps=64)
+    problem = assemble(workload, x[: workload.samples], y[: workload.samples])
+    threads = _native.resolve_threads(None)
+    peak = peak_job(_native.kernels(np.dtype(np.float32)), threads)
+    row = measure_problem(problem, ["numpy"], threads, Effort(repeats=3, seconds=0.1), peak)
+    own, numpy = row.results.values()
+    return (
+        f"a step of {BATCH_SIZE} images takes {duration(own)} us (minimum / median), "
+        f"the same in NumPy {duration(numpy)} us, {ratio(numpy, own)} times longer"
+    )
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """Measure, print the tables, and write them where asked."""
+    from fastbp.bench import report
+    from fastbp.bench.timing import Effort
+
+    effort = Effort(repeats=2, seconds=0.01, quick=True) if arguments.quick else Effort(arguments.repeats)
+    try:
+        names, rivals = report.parse_names(arguments.workloads), report.parse_rivals(arguments.rivals)
+        threads = report.parse_threads(arguments.threads)
+        if arguments.repeats < 1:
+            raise ValueError(f"repeats is {arguments.repeats}, expected a whole number >= 1")
+        if arguments.write:
+            report.split_at_markers(arguments.write)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"fastbp bench: {error}") from None
+    result = report.run(names, rivals, threads, effort, command=" ".join(["fastbp", *sys.argv[1:]]))
+    print(result.text())
+    if arguments.write:
+        report.write_between_markers(arguments.write, result.markdown())
+    if arguments.json:
+        arguments.json.write_text(result.json() + "\n", encoding="utf-8")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser("fastbp", description="Neural networks by back propagation on the CPU.")
+    parser.add_argument("--version", action="version", version=f"fastbp {bp.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="how this build is made and how many threads it takes")
+    commands.add_parser("demo", help="handwritten digits: train, check the gradients, compare, test")
+    command = commands.add_parser("bench", help="speed beside NumPy, PyTorch, JAX and scikit-learn")
+    for option, default, text in (
+        ("--rivals", "numpy", "out of numpy, torch, jax, sklearn, or all that are installed"),
+        ("--threads", "1,all", "such as 1,2; all is every core"),
+        ("--workloads", "all", "such as tiny,mnist,kernels,numerical"),
+    ):
+        command.add_argument(option, default=default, metavar="A,B", help=f"{text} (default: {default})")
+    command.add_argument("--repeats", type=int, default=7, metavar="N", help="turns of everyone (default: 7)")
+    command.add_argument("--quick", action="store_true", help="a smoke run: small problems, no real times")
+    command.add_argument(
+        "--write", type=Path, metavar="FILE", help="Markdown between the markers in this file"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="everything measured")
+    return parser
+
+
+def main() -> None:
+    """The console script."""
+    arguments = make_parser().parse_args()
+    if arguments.command == "info":
+        bp.show_config()
+    elif arguments.command == "demo":
+        demo()
+    else:
+        bench(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Section of the report: single kernels beside the same in NumPy, which writes to given arrays as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp import _native
+from fastbp.bench.baseline import activation_backward, activation_forward, affine_backward, affine_forward
+from fastbp.bench.timing import Effort, Result, Row, fill, repeated, repetitions, seconds_of
+
+# Relative to the largest entry: float32 rounds to 6e-8, and sums of up to 1,024 terms to some 1e-6 of it.
+TOLERANCE = 1e-5
+AFFINE_SHAPES = ((64, 64, 128), (128, 784, 128), (100, 300, 300), (512, 1024, 1024))
+ACTIVATION_SHAPES = ((64, 128), (512, 1024))
+ACTIVATIONS = ("sigmoid", "relu", "tanh")
+
+Arrays = list[NDArray[np.float32]]
+Function = Callable[..., None]
+
+
+@dataclass
+class Kernel:
+    """One operation in both spellings; each writes to the arrays it is given last."""
+
+    name: str
+    detail: str
+    flops: int
+    arguments: Arrays
+    outputs: Arrays
+    native: Function
+    numpy: Function
+
+
+def measure(threads: int, effort: Effort, peak: Callable[[], float]) -> Iterator[Row]:
+    """One row for each kernel and shape."""
+    for kernel in make_kernels(threads, quick=effort.quick):
+        exact = [np.zeros(output.shape) for output in kernel.outputs]
+        kernel.numpy(*(argument.astype(np.float64) for argument in kernel.arguments), *exact)
+        row = Row("kernels", kernel.name, kernel.detail, threads, {}, kernel.flops)
+        jobs = {}
+        for name, function in (("fastbp", kernel.native), ("NumPy", kernel.numpy)):
+            function(*kernel.arguments, *kernel.outputs)
+            error = max(map(largest_difference, kernel.outputs, exact))
+            row.results[name] = Result(error, error <= TOLERANCE)
+            jobs[name] = kernel_job(function, [*kernel.arguments, *kernel.outputs], effort.seconds)
+        yield fill(row, jobs, peak, effort.repeats)
+
+
+def largest_difference(output: NDArray[np.float32], exact: NDArray[np.float64]) -> float:
+    """The largest difference, relative to the largest entry."""
+    return float(np.abs(output - exact).max() / np.abs(exact).max())
+
+
+def kernel_job(function: Function, arrays: Arrays, seconds: float) -> Callable[[], float]:
+    """A job that calls the kernel for about so many seconds and returns those of one call."""
+    loop = repeated(lambda: function(*arrays))
+    calls = repetitions(loop, seconds)
+    return lambda: seconds_of(lambda: loop(calls)) / calls
+
+
+def make_kernels(threads: int, *, quick: bool = False) -> Iterator[Kernel]:
+    """Every kernel at every shape; the first shapes alone when quick."""
+    native = _native.kernels(np.dtype(np.float32))
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    for rows, inputs, outputs in AFFINE_SHAPES[: 1 if quick else None]:
+        detail = f"({rows}, {inputs}) @ ({inputs}, {outputs})"
+        flops = 2 * rows * inputs * outputs
+        x, dz = normal(rows, inputs), normal(rows, outputs)
+        weight, bias = normal(inputs, outputs), normal(outputs)
+        z, gradients = np.empty_like(dz), [np.empty_like(array) for array in (x, weight, bias)]
+        forward, backward = native_affine(native, threads, weight)
+        yield Kernel("affine forward", detail, flops, [x, weight, bias], [z], forward, affine_forward)
+        given = [x, weight, dz]
+        yield Kernel("affine backward", detail, 2 * flops, given, gradients, backward, affine_backward)
+    for shape in ACTIVATION_SHAPES[: 1 if quick else None]:
+        for name in ACTIVATIONS:
+            detail = f"({shape[0]}, {shape[1]})"
+            z, da = normal(*shape), normal(*shape)
+            forward, backward = native_activation(native, threads, name)
+            a, dz = np.empty_like(z), np.empty_like(z)
+            yield Kernel(name, detail, 0, [z], [a], forward, partial(activation_forward, name))
+            activation_forward(name, z, a)
+            derivative = partial(activation_backward, name)
+            yield Kernel(f"{name} derivative", detail, 0, [a, da], [dz], backward, derivative)
+
+
+def native_affine(native: Any, threads: int, weight: NDArray[np.float32]) -> tuple[Function, Function]:
+    """The core's affine forward and backward, the latter with its scratch for the transposed weight."""
+    inputs, outputs = weight.shape
+    transposed = np.empty(outputs * -(-inputs // 16) * 16, dtype=np.float32)  # rows padded to 16 entries
+    return (
+        lambda x, weight, bias, z: native.dense_forward(x, weight, bias, z, threads),
+        lambda x, weight, dz, dx, dweight, dbias: native.dense_backward(
+            x, weight, dz, dx, dweight, dbias, transposed, threads
+        ),
+    )
+
+
+def native_activation(native: Any, threads: int, name: str) -> tuple[Function, Function]:
+    """The core's activation and its derivative."""
+    code = _native.ACTIVATIONS[name]
+    return (
+        lambda z, a: native.activation_forward(code, z, a, threads),
+        lambda a, da, dz: native.activation_backward(code, a, da, dz, threads),
+    )
