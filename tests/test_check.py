@@ -1,0 +1,243 @@
+"""What a user may hand over: every layout and dtype gives the bits of a plain copy; errors name the entry."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from axes import every_dtype, same_bits
+from cases import CASES
+
+import fastbp as bp
+
+ROWS = 45
+WHOLE = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+REAL = ("float16", "float32", "float64")
+
+
+def reversed_bytes(values):
+    return values.astype(values.dtype.newbyteorder("S"))
+
+
+def read_only(values):
+    values = values.copy()
+    values.flags.writeable = False
+    return values
+
+
+def every_second(values):
+    wide = np.full((2 * len(values), 2 * values.shape[1] + 1), 99, values.dtype)
+    wide[::2, 1::2] = values
+    return wide[::2, 1::2]
+
+
+def misaligned(values):
+    buffer = np.zeros(values.nbytes + 1, np.uint8)
+    view = buffer[1:].view(values.dtype).reshape(values.shape)
+    view[...] = values
+    return view
+
+
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "backwards": lambda values: values[::-1, ::-1].copy()[::-1, ::-1],
+    "every_second": every_second,
+    "read_only": read_only,
+    "swapped": reversed_bytes,
+    "swapped_every_second": lambda values: every_second(reversed_bytes(values)),
+    "misaligned": misaligned,
+    "list": lambda values: values.tolist(),
+    "subclass": lambda values: values.view(np.recarray),
+}
+
+
+def trained(x, y, dtype, case):
+    net = case.network(dtype)
+    history = net.fit(x, y, epochs=2, batch_size=16)
+    return net.parameters, np.array(history.loss), net.predict(x), np.array(list(net.evaluate(x, y).values()))
+
+
+def assert_same_training(x, plain_x, y, plain_y, dtype, case):
+    for got, wanted in zip(trained(x, y, dtype, case), trained(plain_x, plain_y, dtype, case), strict=True):
+        assert same_bits(got, wanted)
+
+
+@every_dtype
+@pytest.mark.parametrize("kind", WHOLE + REAL)
+def test_every_dtype_of_x_gives_the_bits_of_a_converted_copy(dtype, kind):
+    case, rng = CASES["digits"], np.random.default_rng(0)
+    _, target = case.data(rng, ROWS)
+    top = {"bool": 2, "int8": 128}.get(kind, 256)
+    x = (
+        rng.integers(0, top, (ROWS, 64)).astype(kind)
+        if kind in WHOLE
+        else rng.normal(size=(ROWS, 64)).astype(kind)
+    )
+    assert_same_training(x, x.astype(dtype), target, target, dtype, case)
+
+
+@every_dtype
+@pytest.mark.parametrize("kind", ["int32", "int64", "uint64", "float64"])
+def test_large_numbers_are_rounded_once_and_to_nearest(dtype, kind):
+    """The first layer's weight is 1: its output is the converted number."""
+    x = np.array([[2**24 + 1], [2**24 + 3], [2**31 - 1]], kind)
+    if kind in ("int64", "uint64"):
+        top = np.iinfo(kind).max
+        x = np.concatenate([x, np.array([[2**53 + 1], [2**53 + 3], [2**62 + 2**38 + 1], [top]], kind)])
+    net = bp.Network([bp.Dense(1, 1)], dtype=dtype)
+    net.parameters[:] = [1.0, 0.0]
+    assert same_bits(net.predict(x), x.astype(dtype))
+
+
+@every_dtype
+def test_every_float16_is_converted_exactly(dtype):
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)][:, None]
+    net = bp.Network([bp.Dense(1, 1)], dtype=dtype)
+    net.parameters[:] = [1.0, 0.0]
+    assert np.array_equal(net.predict(halves), halves.astype(dtype))
+
+
+@every_dtype
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int16", "int64", "uint8"])
+def test_every_layout_of_x_and_y_gives_the_bits_of_a_plain_copy(dtype, layout, kind):
+    case, rng = CASES["tanh"], np.random.default_rng(1)
+    x, y = (rng.normal(0.0, 3.0, (ROWS, 4)).astype(kind) for _ in range(2))
+    arrange = LAYOUTS[layout]
+    assert_same_training(arrange(x), x, arrange(y), y, dtype, case)
+
+
+@every_dtype
+def test_a_repeated_row_and_column_are_read_through_strides_of_zero(dtype):
+    case, rng = CASES["tanh"], np.random.default_rng(2)
+    x = np.broadcast_to(rng.normal(size=(1, 4)), (ROWS, 4))
+    y = np.broadcast_to(rng.normal(size=(ROWS, 1)), (ROWS, 4))
+    assert_same_training(x, x.copy(), y, y.copy(), dtype, case)
+
+
+@every_dtype
+def test_a_memory_map_gives_the_bits_of_an_array(dtype, tmp_path):
+    case = CASES["tanh"]
+    x, y = case.data(np.random.default_rng(3), ROWS)
+    for name, values in (("x", x), ("y", y)):
+        np.save(tmp_path / f"{name}.npy", values)
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("x", "y")]
+    assert_same_training(mapped[0], x, mapped[1], y, dtype, case)
+
+
+@pytest.mark.parametrize("kind", WHOLE[1:] + REAL)
+def test_labels_of_every_dtype_give_the_bits_of_one_hot_rows(kind):
+    case = CASES["digits"]
+    x, one_hot = case.data(np.random.default_rng(4), ROWS)
+    labels = one_hot.argmax(axis=1).astype(kind)
+    for arranged in (labels, reversed_bytes(labels), np.repeat(labels, 3)[::3], labels.tolist()):
+        got, wanted = (trained(x, y, "float32", case) for y in (arranged, one_hot))
+        assert all(map(same_bits, got, wanted))
+
+
+@pytest.mark.parametrize("name", ["relu", "binary"])
+def test_a_target_of_one_output_may_have_one_dimension_or_two(name):
+    x, y = CASES[name].data(np.random.default_rng(5), ROWS)
+    assert_same_training(x, x, y[:, 0], y, "float32", CASES[name])
+
+
+def test_a_data_set_is_never_copied():
+    rng = np.random.default_rng(6)
+    x, y = rng.integers(0, 256, (50_000, 64)).astype(np.uint8), rng.integers(0, 10, 50_000)
+    net = CASES["digits"].network("float32")
+    tracemalloc.start()
+    net.fit(x, y, batch_size=500)
+    net.evaluate(x, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < x.nbytes
+
+
+def fit(x, y, case="tanh", dtype="float32"):
+    CASES[case].network(dtype).fit(x, y)
+
+
+GOOD_X, GOOD_Y = np.zeros((6, 4)), np.zeros((6, 4))
+
+
+def spoilt(values, index, value):
+    values = values.copy()
+    values[index] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((6, 5)), GOOD_Y, "^x has 5 columns, but the network takes 4 features"),
+        (np.zeros(4), GOOD_Y, "^x has 1 dimension"),
+        (np.zeros((2, 3, 4)), GOOD_Y, "^x has 3 dimensions"),
+        (np.zeros((0, 4)), np.zeros((0, 4)), "^x has no rows"),
+        (GOOD_X.astype(complex), GOOD_Y, "^x has dtype complex128"),
+        (GOOD_X.astype(object), GOOD_Y, "^x has dtype object"),
+        (GOOD_X.astype(str), GOOD_Y, "^x has dtype <U"),
+        (GOOD_X.astype(np.longdouble), GOOD_Y, "^x has dtype (float128|longdouble|float96)"),
+        ([[1.0, 2.0, 3.0, 4.0], [1.0]], GOOD_Y, "^x cannot be made an array"),
+        (GOOD_X, np.zeros((5, 4)), "^y has 5 rows, but x has 6"),
+        (GOOD_X, np.zeros((6, 3)), r"^y has shape \(6, 3\), expected shape \(6, 4\)"),
+        (GOOD_X, np.zeros(6), r"^y has shape \(6,\), expected shape \(6, 4\)"),
+        (GOOD_X, np.zeros((6, 4, 1)), "^y has 3 dimensions"),
+        (GOOD_X, GOOD_Y.astype("M8[s]"), "^y has dtype datetime64"),
+        (spoilt(GOOD_X, (4, 2), np.nan), GOOD_Y, r"^x\[4, 2\] is nan"),
+        (spoilt(GOOD_X, (1, 3), -np.inf), GOOD_Y, r"^x\[1, 3\] is -inf"),
+        (spoilt(GOOD_X, (5, 0), 1e39), GOOD_Y, r"^x\[5, 0\] is 1e\+39, which float32 cannot hold"),
+        (GOOD_X, spoilt(GOOD_Y, (0, 1), np.nan), r"^y\[0, 1\] is nan"),
+        (spoilt(GOOD_X, (4, 2), np.nan).astype(np.float16), GOOD_Y, r"^x\[4, 2\] is nan"),
+        (spoilt(GOOD_X, (4, 2), np.nan)[::-1], GOOD_Y, r"^x\[1, 2\] is nan"),
+        (reversed_bytes(spoilt(GOOD_X, (4, 2), np.nan)), GOOD_Y, r"^x\[4, 2\] is nan"),
+    ],
+)
+def test_bad_data_is_refused_with_its_name_and_first_bad_entry(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("case", "y", "message"),
+    [
+        ("digits", [0, 1, 10], r"^y\[2\] is 10, expected a label: a whole number from 0 to 9"),
+        ("digits", [0, -1, 1], r"^y\[1\] is -1"),
+        ("digits", [0.0, 1.5, 1.0], r"^y\[1\] is 1.5"),
+        ("digits", [0.0, np.nan, 1.0], r"^y\[1\] is nan"),
+        ("digits", np.full((3, 10), 0.2), "^row 0 of y sums to 2"),
+        ("digits", np.zeros((3, 9)), r"^y has shape \(3, 9\)"),
+        ("binary", [0.0, 1.0, 1.25], r"^y\[2\] is 1.25, expected numbers from 0 to 1"),
+        ("binary", [0.0, -1.0, 1.0], r"^y\[1\] is -1.0"),
+        ("binary", [0.0, np.nan, 1.0], r"^y\[1\] is nan"),
+        ("binary", np.zeros((3, 2)), r"^y has shape \(3, 2\)"),
+    ],
+)
+def test_targets_that_do_not_belong_to_the_loss_are_refused(case, y, message):
+    with pytest.raises(ValueError, match=message):
+        fit(np.zeros((3, CASES[case].widths[0])), y, case)
+
+
+@pytest.mark.parametrize(
+    "call", ["fit", "partial_fit", "evaluate", "loss_and_gradient", "predict", "forward"]
+)
+def test_every_entrance_checks_its_data(call):
+    net = CASES["tanh"].network()
+    before = net.parameters.copy()
+    targets = () if call in ("predict", "forward") else (GOOD_Y,)
+    for bad in (np.zeros((6, 5)), spoilt(GOOD_X, (2, 1), np.nan)):
+        with pytest.raises(ValueError, match=r"^x"):
+            getattr(net, call)(bad, *targets)
+    if targets:
+        with pytest.raises(ValueError, match=r"^y\[2, 1\] is nan"):
+            getattr(net, call)(GOOD_X, spoilt(GOOD_Y, (2, 1), np.nan))
+    assert np.array_equal(net.parameters, before)
+
+
+def test_validation_data_are_checked_under_their_own_name():
+    net = CASES["tanh"].network()
+    with pytest.raises(ValueError, match=r"^validation_data.*5"):
+        net.fit(GOOD_X, GOOD_Y, validation_data=(np.zeros((6, 5)), GOOD_Y))
+    with pytest.raises((ValueError, TypeError), match=r"^validation_data"):
+        net.fit(GOOD_X, GOOD_Y, validation_data=(GOOD_X,))

@@ -1,0 +1,186 @@
+"""The affine kernels of every core against the reference, at every size around the register tile."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+import tolerances
+from axes import (
+    ROWS,
+    TERMS,
+    Guarded,
+    columns,
+    every_core,
+    every_dtype,
+    every_thread_count,
+    fenced,
+    same_bits,
+)
+
+SQUARES = (
+    (65, 130, 67),
+    (257, 28, 300),
+    (3, 784, 129),
+)  # rows, terms, columns: several tiles and blocks each way
+
+
+def shapes(dtype):
+    return [*itertools.product(ROWS, TERMS, columns(dtype)), *SQUARES]
+
+
+def operands(rng, rows, inputs, outputs, dtype):
+    x, weight, bias, dz = (
+        fenced(rng.normal(size=shape).astype(dtype))
+        for shape in ((rows, inputs), (inputs, outputs), (outputs,), (rows, outputs))
+    )
+    return x, weight, bias, dz
+
+
+def forward(core, x, weight, bias, threads):
+    z = Guarded((len(x), weight.shape[1]), x.dtype)
+    core.dense_forward(x, weight, bias, z.array, threads)
+    assert z.intact
+    return z.array
+
+
+def backward(core, x, weight, dz, threads, *, with_dx=True):
+    inputs, outputs = weight.shape
+    dx = Guarded(x.shape if with_dx else (0, 0), x.dtype)
+    dweight, dbias = Guarded(weight.shape, x.dtype), Guarded((outputs,), x.dtype)
+    transposed = Guarded(outputs * (-(-inputs // 16) * 16), x.dtype)
+    core.dense_backward(x, weight, dz, dx.array, dweight.array, dbias.array, transposed.array, threads)
+    assert all(guarded.intact for guarded in (dx, dweight, dbias, transposed))
+    return dx.array, dweight.array, dbias.array
+
+
+def assert_product(got, left, right, terms, bias, label):
+    truth = left.astype(np.float64) @ right.astype(np.float64) + bias
+    magnitude = np.abs(left).astype(np.float64) @ np.abs(right).astype(np.float64) + np.abs(bias)
+    error = np.abs(got - truth)
+    assert (error <= tolerances.product(terms, magnitude, got.dtype)).all(), (label, error.max())
+
+
+@every_core
+@every_dtype
+@every_thread_count
+def test_forward_is_x_times_weight_plus_bias_at_every_size(core, dtype, threads):
+    rng = np.random.default_rng(1)
+    for rows, inputs, outputs in shapes(dtype):
+        x, weight, bias, _ = operands(rng, rows, inputs, outputs, dtype)
+        z = forward(core, x, weight, bias, threads)
+        assert_product(z, x, weight, inputs, bias.astype(np.float64), (rows, inputs, outputs))
+
+
+@every_core
+@every_dtype
+@every_thread_count
+def test_backward_gives_the_three_derivatives_at_every_size(core, dtype, threads):
+    rng = np.random.default_rng(2)
+    for rows, inputs, outputs in shapes(dtype):
+        x, weight, _, dz = operands(rng, rows, inputs, outputs, dtype)
+        dx, dweight, dbias = backward(core, x, weight, dz, threads)
+        label = (rows, inputs, outputs)
+        assert_product(dx, dz, weight.T, outputs, 0.0, ("dx", *label))
+        assert_product(dweight, x.T, dz, rows, 0.0, ("dweight", *label))
+        assert_product(dbias, np.ones(rows), dz, rows, 0.0, ("dbias", *label))
+
+
+@every_core
+@every_dtype
+def test_bits_do_not_depend_on_threads(core, dtype):
+    rng = np.random.default_rng(3)
+    for rows, inputs, outputs in SQUARES:
+        x, weight, bias, dz = operands(rng, rows, inputs, outputs, dtype)
+        alone = forward(core, x, weight, bias, 1), *backward(core, x, weight, dz, 1)
+        for threads in (2, 3, 8):
+            together = forward(core, x, weight, bias, threads), *backward(core, x, weight, dz, threads)
+            assert all(map(same_bits, alone, together)), (rows, inputs, outputs, threads)
+
+
+@every_core
+@every_dtype
+def test_a_row_of_the_product_does_not_depend_on_the_rows_around_it(core, dtype):
+    rng = np.random.default_rng(4)
+    x, weight, bias, _ = operands(rng, 17, 40, 33, dtype)
+    together = forward(core, x, weight, bias, 1)
+    for row in range(len(x)):
+        assert same_bits(forward(core, x[row : row + 1], weight, bias, 1)[0], together[row])
+
+
+@every_core
+@every_dtype
+def test_an_empty_dx_is_not_formed_and_changes_nothing_else(core, dtype):
+    x, weight, _, dz = operands(np.random.default_rng(5), 9, 20, 17, dtype)
+    _, *with_dx = backward(core, x, weight, dz, 2)
+    _, *without = backward(core, x, weight, dz, 2, with_dx=False)
+    assert all(map(same_bits, with_dx, without))
+
+
+@every_core
+@every_dtype
+def test_infinities_and_nan_pass_through_the_product_where_they_belong(core, dtype):
+    x, weight, bias, _ = operands(np.random.default_rng(6), 9, 8, 17, dtype)
+    x[3, 5], x[4, 0] = np.nan, np.inf
+    z = forward(core, x, weight, bias, 1)
+    assert np.isnan(z[3]).all()
+    assert np.isinf(z[4]).all()
+    assert np.isfinite(np.delete(z, (3, 4), axis=0)).all()
+
+
+@every_core
+@every_dtype
+def test_subnormal_numbers_are_not_flushed_to_zero(core, dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    for threads in (1, 2):
+        x = np.full((16, 1), tiny, dtype)
+        z = forward(core, x, np.full((1, 40), 3.0, dtype), np.zeros(40, dtype), threads)
+        assert (z == 3 * tiny).all()
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("name", "shape"), [("weight", (5, 4)), ("bias", (5,)), ("z", (2, 5)), ("z", (3, 4))], ids=str
+)
+def test_forward_refuses_an_array_of_another_shape(core, name, shape):
+    arrays = {"x": np.ones((2, 3)), "weight": np.ones((3, 4)), "bias": np.ones(4), "z": np.ones((2, 4))}
+    arrays[name] = np.ones(shape)
+    with pytest.raises(ValueError, match="fit"):
+        core.dense_forward(*arrays.values(), 1)
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("weight", (5, 4)), ("dz", (2, 5)), ("dx", (2, 4)), ("dweight", (4, 3)), ("dbias", (3,)),
+        ("transposed", (63,)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_backward_refuses_an_array_of_another_shape(core, name, shape):
+    shapes = {
+        "x": (2, 3), "weight": (3, 4), "dz": (2, 4), "dx": (2, 3), "dweight": (3, 4), "dbias": (4,),
+        "transposed": (64,),
+    }  # fmt: skip
+    arrays = {key: np.ones(value) for key, value in (shapes | {name: shape}).items()}
+    with pytest.raises(ValueError, match="fit"):
+        core.dense_backward(*arrays.values(), 1)
+
+
+@every_core
+def test_an_array_of_another_dtype_or_layout_is_refused(core):
+    x, weight, bias, z = np.ones((2, 3)), np.ones((3, 4)), np.ones(4), np.ones((2, 4))
+    with pytest.raises((ValueError, TypeError)):
+        core.dense_forward(x, weight.astype(np.float32), bias, z, 1)
+    with pytest.raises((ValueError, TypeError)):
+        core.dense_forward(x, np.asfortranarray(weight), bias, z, 1)
+    with pytest.raises((ValueError, TypeError)):
+        core.dense_forward(x.astype(np.int64), weight, bias, z, 1)
+
+
+def test_the_reference_forward_is_the_formula_written_out():
+    x, weight, bias = [[1.0, 2.0]], [[1.0, 10.0], [100.0, 1000.0]], [0.5, 0.25]
+    assert reference.affine_forward(*map(np.array, (x, weight, bias))).tolist() == [[201.5, 2010.25]]

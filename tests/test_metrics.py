@@ -1,0 +1,43 @@
+"""The metrics, by hand, and fed in parts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tolerances
+
+from fastbp import metrics
+
+BY_HAND = [
+    ("cross_entropy", "accuracy", [[0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [0.1, 0.9]], [1, 1, 0, 1], 3 / 4),
+    ("cross_entropy", "accuracy", [[0.2, 0.8], [0.6, 0.4]], [[0.0, 1.0], [0.0, 1.0]], 1 / 2),
+    ("bce", "accuracy", [[0.5], [0.4], [0.9]], [1, 1, 1], 2 / 3),
+    ("bce", "accuracy", [[0.5, 0.4], [0.9, 0.1]], [[1, 1], [1, 0]], 3 / 4),
+    ("mse", "rmse", [[1.0], [2.0]], [1.0, 6.0], math.sqrt(8.0)),
+    ("mse", "rmse", [[3.0, 0.0]], [[0.0, 4.0]], math.sqrt(12.5)),
+]
+
+
+@pytest.mark.parametrize(("loss", "name", "output", "target", "wanted"), BY_HAND)
+def test_value_is_what_a_pencil_gives(loss, name, output, target, wanted):
+    (metric,) = metrics.for_loss(loss)
+    metric.update(np.array(output), np.array(target))
+    assert metric.name == name
+    assert abs(metric.result() - wanted) <= tolerances.metric(np.float64) * wanted
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce", "cross_entropy"])
+def test_parts_give_what_the_whole_gives(loss):
+    rng = np.random.default_rng(0)
+    output, target = rng.uniform(size=(30, 3)), rng.integers(0, 2, (30, 3))
+    (whole,), (parts,) = metrics.for_loss(loss), metrics.for_loss(loss)
+    whole.update(output, target)
+    for first in range(0, 30, 7):
+        parts.update(output[first : first + 7], target[first : first + 7])
+    assert abs(whole.result() - parts.result()) <= tolerances.metric(np.float64)
+
+
+def test_nothing_taken_in_gives_nan():
+    assert all(math.isnan(metric.result()) for loss in metrics.OF_LOSS for metric in metrics.for_loss(loss))

@@ -1,0 +1,215 @@
+"""Choosing the core, counting threads, and what the package says about itself."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from axes import DTYPES, FUSED_LEVELS, LEVELS, every_core, every_dtype
+from interpreter import complaint, run
+
+import fastbp as bp
+from fastbp import _native
+
+# Levels
+
+LEVEL = "from fastbp import _native; print(_native.config()['level'])"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_environment_forces_a_level(level):
+    assert run(LEVEL, FASTBP_ISA=level) == f"{level}\n"
+
+
+def test_the_best_level_is_taken_without_being_asked():
+    assert run(LEVEL, FASTBP_ISA=None) == f"{LEVELS[-1]}\n"
+
+
+@pytest.mark.parametrize("level", ["v9", "avx2", "V3"])
+def test_a_level_that_does_not_exist_is_refused_with_a_sentence(level):
+    last = complaint("import fastbp", FASTBP_ISA=level)
+    assert all(word in last for word in ("FASTBP_ISA", repr(level), "base", "v3", "v4"))
+
+
+OLD_PROCESSOR = """
+import sys, types
+sys.modules["fastbp._cpu"] = types.SimpleNamespace(levels=lambda: ["base"])
+"""
+
+
+def test_a_level_this_processor_lacks_is_refused_with_a_sentence():
+    last = complaint(OLD_PROCESSOR + "import fastbp", FASTBP_ISA="v3")
+    assert all(word in last for word in ("FASTBP_ISA", "'v3'", "processor", "base"))
+
+
+def test_an_old_processor_gets_the_base_level():
+    assert run(OLD_PROCESSOR + LEVEL, FASTBP_ISA=None) == "base\n"
+
+
+DAMAGED = f"""
+import sys
+class Damage:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fastbp._core_{LEVELS[-1]}":
+            raise ImportError("damaged file")
+sys.meta_path.insert(0, Damage())
+import fastbp
+"""
+
+
+def test_a_level_that_should_be_there_and_fails_to_import_is_an_error_and_no_silent_fall_back():
+    assert "damaged file" in complaint(DAMAGED, FASTBP_ISA=None)
+
+
+FINGERPRINT = """
+import hashlib, numpy, fastbp
+x, y = fastbp.datasets.load_digits()
+net = fastbp.Network(fastbp.mlp([64, 50, 10], "tanh", "softmax"), "cross_entropy")
+loss = net.fit(x, y, epochs=3, batch_size=600).loss  # a step of 9 Mflop: work for six threads
+arrays = net.parameters, net.predict(x), numpy.array(loss)
+print(hashlib.sha256(b"".join(map(bytes, arrays))).hexdigest())
+"""
+
+
+def test_forced_levels_with_fused_multiply_add_train_to_the_same_bits():
+    prints = {run(FINGERPRINT, FASTBP_ISA=level) for level in FUSED_LEVELS}
+    assert len(prints) <= 1  # none on a processor that has the base level alone
+
+
+@pytest.mark.parametrize(
+    "limits", [{"OMP_THREAD_LIMIT": "2"}, {"OMP_DYNAMIC": "true"}, {"OMP_WAIT_POLICY": "active"}]
+)
+def test_bits_do_not_depend_on_how_many_threads_openmp_delivers(limits):
+    alone, limited = (
+        run(FINGERPRINT, FASTBP_NUM_THREADS="1"),
+        run(FINGERPRINT, FASTBP_NUM_THREADS="5", **limits),
+    )
+    assert limited == alone
+
+
+# Threads
+
+COUNT = "import fastbp; print(fastbp.get_num_threads())"
+RESOLVED = """
+import fastbp
+from fastbp._native import resolve_threads
+fastbp.set_num_threads(4)
+print(fastbp.get_num_threads(), resolve_threads(2), resolve_threads(None))
+"""
+
+
+def test_threads_come_from_argument_then_setting_then_environment():
+    assert run(RESOLVED, FASTBP_NUM_THREADS="3") == "4 2 4\n"
+    assert run(COUNT, FASTBP_NUM_THREADS="3", OMP_NUM_THREADS="5") == "3\n"
+    assert run(COUNT, FASTBP_NUM_THREADS=None, OMP_NUM_THREADS="5") == "5\n"
+
+
+def test_without_any_setting_the_cores_of_this_process_are_used():
+    unset = {"FASTBP_NUM_THREADS": None, "OMP_NUM_THREADS": None}
+    cores = os.sched_getaffinity(0)
+    assert 1 <= int(run(COUNT, **unset)) <= len(cores)
+    assert run(f"import os; os.sched_setaffinity(0, {{{min(cores)}}})\n" + COUNT, **unset) == "1\n"
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-2", "1.5"])
+def test_an_environment_that_is_no_number_of_threads_is_refused_by_name(value):
+    last = complaint(COUNT, FASTBP_NUM_THREADS=value)
+    assert "FASTBP_NUM_THREADS" in last
+    assert repr(value) in last
+
+
+FORKED = """
+import os
+from fastbp._native import resolve_threads
+if os.fork() == 0:
+    print(resolve_threads(8), flush=True)
+    os._exit(0)
+os.wait()
+print(resolve_threads(8))
+"""
+
+
+def test_a_child_of_a_fork_runs_on_one_thread_whatever_it_asks_for():
+    assert run(FORKED) == "1\n8\n"
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_fewer_threads_than_one_are_refused(value):
+    for call in (bp.set_num_threads, _native.resolve_threads):
+        with pytest.raises(ValueError, match=f"threads.*{value}"):
+            call(value)
+
+
+@pytest.mark.parametrize("value", [1.5, "2", True])
+def test_a_number_of_threads_that_is_no_whole_number_is_refused(value):
+    for call in (bp.set_num_threads, _native.resolve_threads):
+        with pytest.raises(TypeError, match="threads"):
+            call(value)
+
+
+# What it says about itself
+
+
+def test_show_config_prints_level_compiler_flags_openmp_and_threads(capsys):
+    bp.show_config()
+    printed = capsys.readouterr().out
+    config = _native.config()
+    assert config["level"] in printed
+    for word in ("level", "compiler", "flags", "OpenMP", "threads"):
+        assert word.lower() in printed.lower(), word
+
+
+@every_core
+def test_a_core_knows_how_it_was_built(core):
+    level = core.__name__.rpartition("_")[2]
+    march = {"base": None, "v3": "-march=x86-64-v3", "v4": "-march=x86-64-v4"}[level]
+    assert core.BUILD["compiler"]
+    assert march is None or march in core.BUILD["flags"].split()
+
+
+@every_core
+def test_flags_keep_the_promise_on_bits(core):
+    flags = core.BUILD["flags"].split()
+    assert "-ffp-contract=off" in flags
+    assert not {"-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-fassociative-math"} & set(flags)
+
+
+# Kernels of one dtype
+
+
+@every_dtype
+def test_kernels_are_the_functions_of_one_dtype(dtype):
+    native = _native.kernels(np.dtype(dtype))
+    a = np.empty((1, 1), dtype)
+    native.activation_forward(_native.ACTIVATIONS["identity"], np.ones((1, 1), dtype), a, 1)
+    assert a[0, 0] == 1.0
+    other = DTYPES[1 - DTYPES.index(dtype)]
+    with pytest.raises((ValueError, TypeError)):
+        native.activation_forward(_native.ACTIVATIONS["identity"], np.ones((1, 1), other), a, 1)
+
+
+@every_core
+@every_dtype
+def test_find_nonfinite_gives_the_first_bad_entry_in_reading_order(core, dtype):
+    x = np.zeros((50, 33))
+    scratch = np.empty(33, dtype)
+    assert core.find_nonfinite(x, scratch) == -1
+    for row, column in ((49, 32), (49, 0), (17, 31), (17, 5), (0, 16), (0, 0)):
+        for value in (np.nan, np.inf, -np.inf):
+            x[row, column] = value
+            assert core.find_nonfinite(x, scratch) == row * 33 + column
+            assert core.find_nonfinite(x[:, ::-1].copy()[:, ::-1], scratch) == row * 33 + column
+    assert core.find_nonfinite(np.array([[1.0, 1e39]]), scratch) == (1 if dtype == np.float32 else -1)
+    assert core.find_nonfinite(np.array([[1.0], [np.inf]], np.float16), scratch) == 1
+    assert core.find_nonfinite(np.array([1.0, 2.0, np.nan]), scratch) == 2
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+def test_multiply_add_counts_its_operations(core, dtype, threads):
+    out = np.zeros(64 * threads, dtype)
+    small, large = (core.multiply_add(rounds, out, threads) for rounds in (1000, 2000))
+    assert large == 2 * small > 0
+    assert np.isfinite(out).all()
