@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastbp.bench.kernels import make_kernels
+from fastbp.bench.kernels import TOLERANCE, largest_error, make_kernels
 
 THREADS = 1
 KERNELS = {f"{kernel.name} {kernel.detail}": kernel for kernel in make_kernels(THREADS)}
@@ -15,4 +15,6 @@ KERNELS = {f"{kernel.name} {kernel.detail}": kernel for kernel in make_kernels(T
 def test_kernel(benchmark, name, contender):
     kernel = KERNELS[name]
     benchmark.group = name
-    benchmark(getattr(kernel, contender), *kernel.arguments, *kernel.outputs)
+    function = getattr(kernel, contender)
+    assert largest_error(kernel, function) <= TOLERANCE
+    benchmark(function, *kernel.arguments, *kernel.outputs)

@@ -15,6 +15,7 @@ WIDTHS = (4, 48)
 def test_back_propagation(benchmark, width):
     net, x, y = make_case(width)
     benchmark.group = f"derivatives of {net.parameters.size:,} parameters"
+    assert bp.check_gradients(net, x, y).passed
     benchmark(net.loss_and_gradient, x, y, threads=THREADS)
 
 

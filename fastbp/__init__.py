@@ -14,7 +14,7 @@ from fastbp import datasets
 from fastbp._native import get_num_threads, set_num_threads, show_config
 from fastbp._version import __version__
 from fastbp.gradients import check_gradients, numerical_gradient
-from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Zeros
+from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Xavier, Zeros
 from fastbp.layers import Dense, Exp, Identity, Layer, ReLU, Sigmoid, Softmax, Tanh, mlp
 from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from fastbp.network import Network
@@ -45,6 +45,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "Uniform",
+    "Xavier",
     "Zeros",
     "__version__",
     "check_gradients",

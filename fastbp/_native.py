@@ -28,6 +28,7 @@ GENERIC = (
     "find_nonfinite",
     "multiply_add",
 )
+FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
 SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's
 
 _UNBUILT = (
@@ -140,6 +141,11 @@ def resolve_threads(threads: int | None) -> int:
     if _Threads.forked or not BUILD["openmp"]:
         return 1
     return threads if threads is not None else get_num_threads()
+
+
+def worthwhile_threads(cap: int, flops: int) -> int:
+    """How many of at most ``cap`` threads so much work is worth: a function of shapes, never of the clock."""
+    return max(1, min(cap, flops // FLOPS_PER_THREAD))
 
 
 def set_num_threads(threads: int | None) -> None:

@@ -22,9 +22,7 @@ ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the
 BLOCK_BYTES = 192 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
-FLOPS_PER_THREAD = 1_500_000  # of a step: with fewer, two barriers cost more than a second thread saves
 EVALUATION_BLOCK = 64  # rows that go through the layers together
-EVALUATION_FLOPS_PER_THREAD = 1_000_000  # of an evaluation: waking a team costs about 5 us
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,11 @@ class Plan:
 
     def training_threads(self, batch_size: int, cap: int) -> int:
         """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
-        return max(1, min(cap, self.step_flops(batch_size) // FLOPS_PER_THREAD, batch_size))
+        return _native.worthwhile_threads(min(cap, batch_size), self.step_flops(batch_size))
 
     def evaluation_threads(self, rows: int, cap: int) -> int:
         """How many threads an evaluation of so many rows is worth, at most cap."""
-        return max(1, min(cap, rows * self.flops_per_row // 3 // EVALUATION_FLOPS_PER_THREAD, rows))
+        return _native.worthwhile_threads(min(cap, rows), rows * self.flops_per_row // 3)
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
         """Lay out the workspace of a step: input, targets, A and dZ of every stage, W^T, sums, a tile and a panel a thread."""
@@ -110,7 +108,7 @@ class Plan:
         places["scratch"] = offsets.take(threads * places["scratch_row"])
         places["block"] = self._block(batch_size, 2 * int(columns["row"].sum()) + input_row)
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
-        return TrainingSpace(stages, layout, _zeros(offsets.total, self.dtype))
+        return TrainingSpace(stages, layout, aligned_zeros(offsets.total, self.dtype))
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: two blocks of rows a thread, their targets, a loss a row."""
@@ -118,7 +116,7 @@ class Plan:
         block = min(rows, EVALUATION_BLOCK)
         panel = self._panel(0)
         size = threads * (block * (2 * width + target_columns + 1) + panel) + rows
-        return EvaluationSpace(width, block, panel, _zeros(size, self.dtype))
+        return EvaluationSpace(width, block, panel, aligned_zeros(size, self.dtype))
 
     def _panel(self, batch_size: int) -> int:
         """Elements of the largest packed panel: as deep as a product, and a row of biases."""
@@ -149,12 +147,13 @@ class _Offsets:
         return start
 
 
-def _zeros(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def aligned_zeros(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A zeroed array that starts on a cache line; NumPy promises 16 bytes only."""
     line = 64
     raw = np.zeros(count * dtype.itemsize + line, dtype=np.uint8)
     start = -raw.ctypes.data % line
-    return raw[start : start + count * dtype.itemsize].view(dtype)
+    array: NDArray[Any] = raw[start : start + count * dtype.itemsize].view(dtype)
+    return array
 
 
 def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:

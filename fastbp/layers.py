@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import _check, _native, initializers
 
+_ACTIVATION_FLOPS = 32  # of an exponential and what surrounds it
 _LANES = 16  # the core pads the rows of its transposed weights to whole vectors of 16 numbers
 
 
@@ -111,6 +112,10 @@ class Layer:
         """Draw the parameters anew for the activation that follows; nothing to do without parameters."""
         self._kept = None
 
+    def _team(self, threads: int | None, flops: int) -> int:
+        """How many threads so much work is worth, at most ``threads``."""
+        return _native.worthwhile_threads(_native.resolve_threads(threads), flops)
+
     def _kept_for(self, dy: ArrayLike, columns: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """What forward kept, and ``dy`` as an array of its dtype with its number of rows."""
         if self._kept is None:
@@ -200,7 +205,7 @@ class Dense(Layer):
         batch = _check.contiguous(_check.features(x, self.in_features, taker="the layer"), weight.dtype)
         z = np.empty((len(batch), self.out_features), weight.dtype)
         native = _native.kernels(weight.dtype)
-        native.dense_forward(batch, weight, bias, z, _native.resolve_threads(threads))
+        native.dense_forward(batch, weight, bias, z, self._team(threads, 2 * weight.shape[1] * batch.size))
         self._kept = batch
         return z
 
@@ -209,8 +214,8 @@ class Dense(Layer):
         dx = np.empty_like(x)
         transposed = np.empty(self.out_features * -(-self.in_features // _LANES) * _LANES, x.dtype)
         dweight, dbias = self._gradients["weight"], self._gradients["bias"]
-        cap = _native.resolve_threads(threads)
-        _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, cap)
+        team = self._team(threads, 4 * self.out_features * x.size)
+        _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, team)
         return dx
 
     def _blank(self) -> Dense:
@@ -247,7 +252,7 @@ class Activation(Layer):
         z = _check.contiguous(given, dtype)
         a = np.empty_like(z)
         code = _native.ACTIVATIONS[self.name]
-        _native.kernels(dtype).activation_forward(code, z, a, _native.resolve_threads(threads))
+        _native.kernels(dtype).activation_forward(code, z, a, self._team(threads, _ACTIVATION_FLOPS * z.size))
         self._kept = a
         return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
 
@@ -256,7 +261,7 @@ class Activation(Layer):
         a, da = self._kept_for(dy, columns)
         dz = np.empty_like(a)
         code = _native.ACTIVATIONS[self.name]
-        _native.kernels(a.dtype).activation_backward(code, a, da, dz, _native.resolve_threads(threads))
+        _native.kernels(a.dtype).activation_backward(code, a, da, dz, self._team(threads, a.size))
         return dz
 
 

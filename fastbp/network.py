@@ -155,7 +155,7 @@ class Network:
         x, y : array (samples, features), array (samples,) or (samples, outputs)
             Real numbers of any dtype and layout, never copied; for CrossEntropy y may be labels (samples,).
         epochs, batch_size : int
-            Passes through the data, >= 0, default 1; samples an update, >= 1, default 32, the last with the rest.
+            Passes through the data, >= 0, default 1; samples an update, >= 1, default 32, the rest last.
         shuffle : bool
             Take the samples in a new order every epoch, a function of seed and epoch; default True.
         validation_data : (x, y), optional

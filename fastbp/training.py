@@ -81,9 +81,9 @@ class Learner:
         self.loss = loss
         self.loss_code = _native.LOSSES[loss.name]
         self.optimizer = optimizer
-        self.parameters: Real = np.zeros(count, dtype)
-        self.gradients: Real = np.zeros(count, dtype)
-        self.state: Real = np.zeros((optimizer.slots, count), dtype)
+        self.parameters: Real = _plan.aligned_zeros(count, dtype)
+        self.gradients: Real = _plan.aligned_zeros(count, dtype)
+        self.state: Real = _plan.aligned_zeros(optimizer.slots * count, dtype).reshape(optimizer.slots, count)
         self.seed = 0
         self.steps = 0  # updates made
         self.epochs = 0  # epochs completed

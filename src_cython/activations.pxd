@@ -24,6 +24,11 @@ cdef enum activation_code:
     EXP = 5
 
 
+cdef inline bint is_elementwise(int activation) noexcept nogil:
+    """Whether rows may be run together: softmax alone needs to know where one ends."""
+    return activation != SOFTMAX
+
+
 cdef inline void activation_forward(int activation, real* a, const real* z, ptrdiff_t n) noexcept nogil:
     """One row; a may be z."""
     cdef ptrdiff_t i

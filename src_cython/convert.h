@@ -25,25 +25,38 @@ static inline float number_half(uint16_t h) {
     return value;
 }
 
-/* out[i] = the number at from + i * stride (bytes). memcpy, because a user's numbers need not be aligned; the
- * second loop, because a stride known to be the number's size lets the compiler use vectors. */
-#define CONVERT_AS(T, VALUE)                                                                                      \
-    if (stride == (ptrdiff_t)sizeof(T))                                                                           \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                                       \
-            T v;                                                                                                  \
-            memcpy(&v, from + i * (ptrdiff_t)sizeof(T), sizeof v);                                                \
-            out[i] = VALUE;                                                                                       \
-        }                                                                                                         \
-    else                                                                                                          \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                                       \
-            T v;                                                                                                  \
-            memcpy(&v, from + i * stride, sizeof v);                                                              \
-            out[i] = VALUE;                                                                                       \
-        }
+/* What a user's array is: where, how far from row to row and from column to column in bytes, numbers of which type. */
+typedef struct {
+    const char *data;
+    ptrdiff_t rows, columns, row_stride, column_stride, size;
+    int number, swapped;
+} table;
 
-#define CONVERT_ROW(P, real)                                                                                      \
-    static void P##_convert_row(real *out, const char *from, ptrdiff_t stride, ptrdiff_t n, int number) {         \
-        switch (number) {                                                                                         \
+/* out (count, columns) = the rows that order names, or first, first + 1, ... where order is NULL.  memcpy, because a
+ * user's numbers need not be aligned; the inner loop twice, because a stride that is known to be the number's size
+ * lets the compiler use vectors. */
+#define CONVERT_AS(T, VALUE)                                                                                      \
+    for (ptrdiff_t r = 0; r < count; r++, out += out_row) {                                                       \
+        const char *from = source->data + (order ? order[r] : first + r) * source->row_stride;                    \
+        if (source->column_stride == (ptrdiff_t)sizeof(T))                                                        \
+            for (ptrdiff_t i = 0; i < columns; i++) {                                                             \
+                T v;                                                                                              \
+                memcpy(&v, from + i * (ptrdiff_t)sizeof(T), sizeof v);                                            \
+                out[i] = VALUE;                                                                                   \
+            }                                                                                                     \
+        else                                                                                                      \
+            for (ptrdiff_t i = 0; i < columns; i++) {                                                             \
+                T v;                                                                                              \
+                memcpy(&v, from + i * source->column_stride, sizeof v);                                           \
+                out[i] = VALUE;                                                                                   \
+            }                                                                                                     \
+    }
+
+#define CONVERT_ROWS(P, real)                                                                                     \
+    static void P##_convert_rows(real *out, ptrdiff_t out_row, const table *source, const int64_t *order,         \
+                                 ptrdiff_t first, ptrdiff_t count) {                                              \
+        const ptrdiff_t columns = source->columns;                                                                \
+        switch (source->number) {                                                                                 \
         case NUMBER_BOOL: CONVERT_AS(uint8_t, (real)(v != 0)) break;                                              \
         case NUMBER_INT8: CONVERT_AS(int8_t, (real)v) break;                                                      \
         case NUMBER_UINT8: CONVERT_AS(uint8_t, (real)v) break;                                                    \
@@ -57,24 +70,24 @@ static inline float number_half(uint16_t h) {
         case NUMBER_FLOAT32: CONVERT_AS(float, (real)v) break;                                                    \
         default: CONVERT_AS(double, (real)v)                                                                      \
         }                                                                                                         \
+    }                                                                                                             \
+                                                                                                                  \
+    /* The same for numbers whose bytes stand in the other order: one at a time through a copy put right. */      \
+    static void P##_convert_swapped_rows(real *out, ptrdiff_t out_row, const table *source, const int64_t *order, \
+                                         ptrdiff_t first, ptrdiff_t count) {                                      \
+        char right[8];                                                                                            \
+        const ptrdiff_t size = source->size;                                                                      \
+        const table one = {right, 1, 1, size, size, size, source->number, 0};                                     \
+        for (ptrdiff_t r = 0; r < count; r++)                                                                     \
+            for (ptrdiff_t i = 0; i < source->columns; i++) {                                                     \
+                const char *from = source->data + (order ? order[r] : first + r) * source->row_stride;            \
+                for (ptrdiff_t b = 0; b < size; b++) right[b] = from[i * source->column_stride + size - 1 - b];   \
+                P##_convert_rows(out + r * out_row + i, 1, &one, NULL, 0, 1);                                     \
+            }                                                                                                     \
     }
-CONVERT_ROW(f32, float)
-CONVERT_ROW(f64, double)
-#undef CONVERT_ROW
+CONVERT_ROWS(f32, float)
+CONVERT_ROWS(f64, double)
+#undef CONVERT_ROWS
 #undef CONVERT_AS
-
-/* The same for numbers whose bytes stand in the other order: one at a time through a copy put right. */
-#define CONVERT_SWAPPED_ROW(P, real)                                                                              \
-    static void P##_convert_swapped_row(real *out, const char *from, ptrdiff_t stride, ptrdiff_t n, int number,   \
-                                        ptrdiff_t size) {                                                         \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                                       \
-            char right[8];                                                                                        \
-            for (ptrdiff_t b = 0; b < size; b++) right[b] = from[i * stride + size - 1 - b];                      \
-            P##_convert_row(out + i, right, size, 1, number);                                                     \
-        }                                                                                                         \
-    }
-CONVERT_SWAPPED_ROW(f32, float)
-CONVERT_SWAPPED_ROW(f64, double)
-#undef CONVERT_SWAPPED_ROW
 
 #endif

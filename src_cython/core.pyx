@@ -14,9 +14,11 @@ from dense cimport ceil_div, cut, dense_backward_share
 from dense cimport dense_forward as dense_forward_rows
 from losses cimport BCE, CROSS_ENTROPY, MSE, sum_in_order
 from optimizers cimport ADAM, GRADIENT, SGD
-from real cimport SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, f32_LANES, f64_LANES, real, simd_enter, simd_leave
+from real cimport (
+    SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, real, simd_enter, simd_leave, table,
+)
 from real cimport multiply_add as multiply_add_thread
-from rows cimport find_nonfinite_row, shuffle_rows, table, table_row
+from rows cimport find_nonfinite_row, shuffle_rows
 from step cimport DENSE, ELEMENTWISE, TILE_SCRATCH, evaluate_rows, network, stage, train_batches, training
 from team cimport openmp_version, team_gate, team_gate_init, team_rank, team_size
 
@@ -220,7 +222,9 @@ def evaluate(
     return total
 
 
-def dense_forward(real[:, ::1] x, real[:, ::1] weight, real[::1] bias, real[:, ::1] z, int threads):
+def dense_forward(
+    const real[:, ::1] x, const real[:, ::1] weight, const real[::1] bias, real[:, ::1] z, int threads,
+):
     """z = x @ weight + bias."""
     cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
     if x.shape[1] != inputs or bias.shape[0] != outputs or z.shape[0] != rows or z.shape[1] != outputs:
@@ -242,8 +246,8 @@ cdef void dense_forward_member(
 
 
 def dense_backward(
-    real[:, ::1] x, real[:, ::1] weight, real[:, ::1] dz, real[:, ::1] dx, real[:, ::1] dweight, real[::1] dbias,
-    real[::1] transposed, int threads,
+    const real[:, ::1] x, const real[:, ::1] weight, const real[:, ::1] dz, real[:, ::1] dx, real[:, ::1] dweight,
+    real[::1] dbias, real[::1] transposed, int threads,
 ):
     """dx = dz @ weight.T, dweight = x.T @ dz, dbias = dz.sum(0); an empty dx is not formed."""
     cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
@@ -278,7 +282,7 @@ cdef void dense_backward_member(
     simd_leave(mode)
 
 
-def activation_forward(int activation, real[:, ::1] z, real[:, ::1] a, int threads):
+def activation_forward(int activation, const real[:, ::1] z, real[:, ::1] a, int threads):
     """a = f(z) row by row; a may be z."""
     cdef ptrdiff_t rows = z.shape[0], columns = z.shape[1]
     if a.shape[0] != rows or a.shape[1] != columns:
@@ -297,7 +301,7 @@ cdef void activation_forward_member(
     simd_leave(mode)
 
 
-def activation_backward(int activation, real[:, ::1] a, real[:, ::1] da, real[:, ::1] dz, int threads):
+def activation_backward(int activation, const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dz, int threads):
     """dz = da * f'(z), from the output a, row by row; dz may be da."""
     cdef ptrdiff_t rows = a.shape[0], columns = a.shape[1]
     if da.shape[0] != rows or da.shape[1] != columns or dz.shape[0] != rows or dz.shape[1] != columns:
@@ -334,14 +338,14 @@ def find_nonfinite(x, real[::1] scratch):
             while row < source.rows and found < 0:
                 source.columns = min(columns, source.rows - row)
                 source.row_stride = source.size
-                table_row(&scratch[0], &source, row)
+                convert_rows(&scratch[0], 0, &source, <const int64_t*>NULL, row, 1)
                 found = find_nonfinite_row(&scratch[0], source.columns)
                 if found >= 0:
                     found += row
                 row += columns
         else:
             while row < source.rows and found < 0:
-                table_row(&scratch[0], &source, row)
+                convert_rows(&scratch[0], 0, &source, <const int64_t*>NULL, row, 1)
                 found = find_nonfinite_row(&scratch[0], columns)
                 if found >= 0:
                     found += row * columns

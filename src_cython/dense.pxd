@@ -15,8 +15,9 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
 
 
 cdef inline ptrdiff_t cut(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t part) noexcept nogil:
-    """Where part number ``part`` of an even cut of 0..total begins."""
-    return total * part // parts
+    """Where part number ``part`` of an even cut of 0..total begins: the first total % parts are longer by one."""
+    cdef ptrdiff_t longer = total % parts
+    return total // parts * part + (part if part < longer else longer)
 
 
 cdef inline ptrdiff_t panel_count(const real* any, ptrdiff_t columns) noexcept nogil:
@@ -25,7 +26,10 @@ cdef inline ptrdiff_t panel_count(const real* any, ptrdiff_t columns) noexcept n
 
 cdef inline ptrdiff_t panel_start(const real* any, ptrdiff_t columns, ptrdiff_t panel) noexcept nogil:
     """First column of a panel: whole vectors, evenly cut; the end of the last is ``columns``."""
-    cdef ptrdiff_t start = lanes(any) * cut(ceil_div(columns, lanes(any)), panel_count(any, columns), panel)
+    cdef ptrdiff_t start
+    if panel == 0:
+        return 0
+    start = lanes(any) * cut(ceil_div(columns, lanes(any)), panel_count(any, columns), panel)
     return start if start < columns else columns
 
 
@@ -54,10 +58,10 @@ cdef inline void multiply(
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k
-    cdef ptrdiff_t panel, tile, left, right, top, bottom, width
+    cdef ptrdiff_t height = rows // tiles, longer = rows - height * tiles, right = 0
+    cdef ptrdiff_t panel, tile, left, top, bottom, width
     for panel in range(panels):
-        left = panel_start(c, columns, panel)
-        right = panel_start(c, columns, panel + 1)
+        left, right = right, panel_start(c, columns, panel + 1)
         p.b = b + left
         p.bias = bias + left if bias != NULL else NULL
         if packed != NULL and worth_packing(c, b_k, tiles):
@@ -69,7 +73,7 @@ cdef inline void multiply(
                 p.bias = packed
         top = 0
         for tile in range(tiles):
-            bottom = cut(rows, tiles, tile + 1)
+            bottom = top + height + (tile < longer)
             p.a = a + top * p.a_row
             p.y = y + top * p.y_row + left if y != NULL else NULL
             multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))

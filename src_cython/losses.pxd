@@ -53,32 +53,42 @@ cdef inline double sum_in_order(const real* x, ptrdiff_t n) noexcept nogil:
     return total
 
 
+cdef inline double squared_distance(const real* a, const real* t, ptrdiff_t n) noexcept nogil:
+    """The sum of (a - t)^2 in float64, in the order of sum_in_order."""
+    cdef double sums[SUMS]
+    cdef double total = 0
+    cdef ptrdiff_t i = 0
+    cdef real error
+    cdef int s
+    if n <= SUMS:
+        while i < n:
+            error = a[i] - t[i]
+            total += <double>error * error
+            i += 1
+        return total
+    for s in range(SUMS):
+        sums[s] = 0
+    while i + SUMS <= n:
+        for s in range(SUMS):
+            error = a[i + s] - t[i + s]
+            sums[s] += <double>error * error
+        i += SUMS
+    for s in range(<int>(n - i)):
+        error = a[i + s] - t[i + s]
+        sums[s] += <double>error * error
+    for s in range(SUMS):
+        total += sums[s]
+    return total
+
+
 cdef inline void mse_rows(
     real* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
     const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
 ) noexcept nogil:
     """values (rows) and, unless delta is NULL, dA; delta may be a."""
     cdef ptrdiff_t r, j
-    cdef double sums[SUMS]
-    cdef double total
-    cdef real error
-    cdef int s
     for r in range(rows):
-        for s in range(SUMS):
-            sums[s] = 0
-        j = 0
-        while j + SUMS <= outputs:
-            for s in range(SUMS):
-                error = a[j + s] - target[j + s]
-                sums[s] += <double>error * error
-            j += SUMS
-        for s in range(<int>(outputs - j)):
-            error = a[j + s] - target[j + s]
-            sums[s] += <double>error * error
-        total = 0
-        for s in range(SUMS):
-            total += sums[s]
-        values[r] = <real>total
+        values[r] = <real>squared_distance(a, target, outputs)
         if delta != NULL:
             for j in range(outputs):
                 delta[j] = 2 * scale * (a[j] - target[j])

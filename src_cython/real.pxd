@@ -4,7 +4,7 @@ Everything above is written once for ``real``; everything below is C with a pref
 type is a pointer to ``real`` decides.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 ctypedef fused real:
     float
@@ -16,6 +16,7 @@ cdef extern from "simd.h" nogil:
     enum: f64_LANES
     uint64_t simd_enter()
     void simd_leave(uint64_t caller)
+    void simd_prefetch(const void*)
 
 cdef extern from "tile.h" nogil:
     enum: TILE_ROWS
@@ -67,10 +68,20 @@ cdef extern from "vmath.h" nogil:
     double f64_exp_sum_row(double*, const double*, double, ptrdiff_t)
 
 cdef extern from "convert.h" nogil:
-    void f32_convert_row(float*, const char*, ptrdiff_t, ptrdiff_t, int)
-    void f64_convert_row(double*, const char*, ptrdiff_t, ptrdiff_t, int)
-    void f32_convert_swapped_row(float*, const char*, ptrdiff_t, ptrdiff_t, int, ptrdiff_t)
-    void f64_convert_swapped_row(double*, const char*, ptrdiff_t, ptrdiff_t, int, ptrdiff_t)
+    ctypedef struct table:
+        const char* data
+        ptrdiff_t rows
+        ptrdiff_t columns
+        ptrdiff_t row_stride
+        ptrdiff_t column_stride
+        ptrdiff_t size
+        int number
+        int swapped
+
+    void f32_convert_rows(float*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
+    void f64_convert_rows(double*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
+    void f32_convert_swapped_rows(float*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
+    void f64_convert_swapped_rows(double*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
 
 cdef extern from "<math.h>" nogil:
     float sqrtf(float)
@@ -178,22 +189,20 @@ cdef inline real exp_sum_row(real* out, const real* x, real shift, ptrdiff_t n) 
         return f64_exp_sum_row(out, x, shift, n)
 
 
-cdef inline void convert_row(
-    real* out, const char* x, ptrdiff_t stride, ptrdiff_t n, int number
+cdef inline void convert_rows(
+    real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t first, ptrdiff_t count
 ) noexcept nogil:
+    """out (count, columns) = the rows that order names, or first, first + 1, ... where order is NULL."""
     if real is float:
-        f32_convert_row(out, x, stride, n, number)
+        if source.swapped:
+            f32_convert_swapped_rows(out, out_row, source, order, first, count)
+        else:
+            f32_convert_rows(out, out_row, source, order, first, count)
     else:
-        f64_convert_row(out, x, stride, n, number)
-
-
-cdef inline void convert_swapped_row(
-    real* out, const char* x, ptrdiff_t stride, ptrdiff_t n, int number, ptrdiff_t size
-) noexcept nogil:
-    if real is float:
-        f32_convert_swapped_row(out, x, stride, n, number, size)
-    else:
-        f64_convert_swapped_row(out, x, stride, n, number, size)
+        if source.swapped:
+            f64_convert_swapped_rows(out, out_row, source, order, first, count)
+        else:
+            f64_convert_rows(out, out_row, source, order, first, count)
 
 
 cdef inline real square_root(real x) noexcept nogil:

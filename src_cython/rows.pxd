@@ -1,36 +1,9 @@
-"""A user's array of any numeric type and layout, and its rows as a batch of ``real``."""
+"""The order in which rows are taken, and the search for rows that are no use."""
 
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
-from real cimport real, convert_row, convert_swapped_row
-
-cdef struct table:
-    const char* data
-    ptrdiff_t rows
-    ptrdiff_t columns
-    ptrdiff_t row_stride     # bytes, as the next
-    ptrdiff_t column_stride
-    ptrdiff_t size           # bytes of a number
-    int number               # its type: NUMBER_... of convert.h
-    bint swapped             # its bytes stand in the other order
-
-
-cdef inline void table_row(real* out, const table* source, ptrdiff_t row) noexcept nogil:
-    cdef const char* start = source.data + row * source.row_stride
-    if source.swapped:
-        convert_swapped_row(out, start, source.column_stride, source.columns, source.number, source.size)
-    else:
-        convert_row(out, start, source.column_stride, source.columns, source.number)
-
-
-cdef inline void gather_rows(
-    real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t count
-) noexcept nogil:
-    """out (count, columns) = the rows of source that order names."""
-    cdef ptrdiff_t i
-    for i in range(count):
-        table_row(out + i * out_row, source, order[i])
+from real cimport real
 
 
 cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept nogil:

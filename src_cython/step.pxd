@@ -10,16 +10,15 @@ from libc.math cimport isfinite
 from libc.stdint cimport int64_t
 
 from activations cimport (
-    IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, slope_epilogue,
+    IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
 from dense cimport (
     ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient, dense_weight_gradient,
     panel_count, panel_start, whole_vectors, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
-from optimizers cimport GRADIENT, rule_at, update, update_rule
-from real cimport TILE_RELU, TILE_ROWS, TILE_STORE, pack, real, transpose
-from rows cimport gather_rows, table, table_row
+from optimizers cimport GRADIENT, prefetch, rule_at, update, update_rule
+from real cimport TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, pack, real, table, transpose
 from team cimport team_gate, team_meet
 
 cdef enum stage_kind:
@@ -77,6 +76,7 @@ cdef struct training:
 
 cdef enum:
     TILE_SCRATCH = 512  # elements a thread: the largest tile, 8 x 48, with a vector to spare, in whole cache lines
+    PADDING = 32  # elements: rows with less behind them are run through as one
 
 
 cdef inline void stage_forward(
@@ -93,6 +93,9 @@ cdef inline void stage_forward(
         if activation == RELU or activation == IDENTITY:
             return
         x, x_row = a, a_row
+    if x_row == a_row and is_elementwise(activation) and a_row - s.outputs < PADDING:
+        activation_forward(activation, a, x, (rows - 1) * a_row + s.outputs)  # the padding in between too
+        return
     for r in range(rows):
         activation_forward(activation, a + r * a_row, x + r * x_row, s.outputs)
 
@@ -130,8 +133,8 @@ cdef inline void backpropagate_rows(
     cdef real* dz = workspace + last.delta + first * last.row
     cdef ptrdiff_t x_row = job.input_row, i, r
     cdef bint logits = takes_logits(net.loss)
-    gather_rows(x, x_row, &net.x, order + first, rows)
-    gather_rows(target, net.y.columns, &net.y, order + first, rows)
+    convert_rows(x, x_row, &net.x, order + first, 0, rows)
+    convert_rows(target, net.y.columns, &net.y, order + first, 0, rows)
     for i in range(net.count):
         a = workspace + net.stages[i].output + first * net.stages[i].row
         stage_forward(
@@ -182,6 +185,12 @@ cdef inline void update_tile(
     cdef ptrdiff_t left = panel_start(dz, s.outputs, panel), right = panel_start(dz, s.outputs, panel + 1)
     cdef ptrdiff_t top = cut(s.inputs, tiles, tile), bottom = cut(s.inputs, tiles, tile + 1)
     cdef ptrdiff_t columns = right - left, i
+    if rule.optimizer != GRADIENT:
+        for i in range(bottom - top):
+            prefetch(
+                rule, weight + (top + i) * s.outputs + left,
+                <const real*>job.state + s.weight + (top + i) * s.outputs + left, job.net.parameter_count, columns,
+            )
     dense_weight_gradient(
         scratch, columns, x + top, x_row, dz, dz_row, batch, <int>(bottom - top), <int>columns, True
     )
@@ -209,8 +218,8 @@ cdef inline void update_parameters(
     cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
     cdef real* packed = scratch + TILE_SCRATCH
     cdef const real* x = workspace + job.input
-    cdef const real* dz
-    cdef ptrdiff_t x_row = job.input_row, total = 0, before = 0, i, unit, first, last, tiles, panel, left, dz_row
+    cdef const real* dz = x
+    cdef ptrdiff_t x_row = job.input_row, dz_row = 0, total = 0, before = 0, i, unit, first, last, tiles, panel, left
     for i in range(net.count):
         total += stage_tiles(net.stages + i, x)
     first, last = cut(total, team, thread), cut(total, team, thread + 1)
@@ -298,8 +307,7 @@ cdef inline void evaluate_rows(
     while done < rows:
         n = min(block, rows - done)
         x, a = scratch, scratch + block * width
-        for r in range(n):
-            table_row(x + r * width, &net.x, offset + first + done + r)
+        convert_rows(x, width, &net.x, <const int64_t*>NULL, offset + first + done, n)
         for i in range(net.count):
             stage_forward(
                 net.stages + i, <const real*>net.parameters, a, width, x, width, packed, n,
@@ -311,8 +319,7 @@ cdef inline void evaluate_rows(
                 <int>last.activation, output + (first + done + r) * last.outputs, x + r * width, last.outputs
             )
         if values != NULL:
-            for r in range(n):
-                table_row(target + r * net.y.columns, &net.y, offset + first + done + r)
+            convert_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first + done, n)
             if takes_logits(net.loss):
                 loss_rows(net.loss, values + first + done, <real*>NULL, 0, x, width, sums,
                           target, net.y.columns, n, last.outputs, 1)

@@ -40,21 +40,22 @@ class Kernel:
 def measure(threads: int, effort: Effort, peak: Callable[[], float]) -> Iterator[Row]:
     """One row for each kernel and shape."""
     for kernel in make_kernels(threads, quick=effort.quick):
-        exact = [np.zeros(output.shape) for output in kernel.outputs]
-        kernel.numpy(*(argument.astype(np.float64) for argument in kernel.arguments), *exact)
         row = Row("kernels", kernel.name, kernel.detail, threads, {}, kernel.flops)
         jobs = {}
         for name, function in (("fastbp", kernel.native), ("NumPy", kernel.numpy)):
-            function(*kernel.arguments, *kernel.outputs)
-            error = max(map(largest_difference, kernel.outputs, exact))
+            error = largest_error(kernel, function)
             row.results[name] = Result(error, error <= TOLERANCE)
-            jobs[name] = kernel_job(function, [*kernel.arguments, *kernel.outputs], effort.seconds)
+            jobs[name] = kernel_job(function, [*kernel.arguments, *kernel.outputs], effort.seconds / 4)
         yield fill(row, jobs, peak, effort.repeats)
 
 
-def largest_difference(output: NDArray[np.float32], exact: NDArray[np.float64]) -> float:
-    """The largest difference, relative to the largest entry."""
-    return float(np.abs(output - exact).max() / np.abs(exact).max())
+def largest_error(kernel: Kernel, function: Function) -> float:
+    """The largest difference from NumPy in float64, relative to the largest entry of the same output."""
+    exact = [np.zeros(output.shape) for output in kernel.outputs]
+    kernel.numpy(*(argument.astype(np.float64) for argument in kernel.arguments), *exact)
+    function(*kernel.arguments, *kernel.outputs)
+    pairs = zip(kernel.outputs, exact, strict=True)
+    return float(np.max([np.abs(output - right).max() / np.abs(right).max() for output, right in pairs]))
 
 
 def kernel_job(function: Function, arrays: Arrays, seconds: float) -> Callable[[], float]:

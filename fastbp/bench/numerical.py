@@ -29,7 +29,7 @@ def measure(threads: int, effort: Effort, peak: Callable[[], float]) -> Iterator
         }
         row = Row("numerical", f"{net.parameters.size:,}", f"{FEATURES}-{width}-{CLASSES}", threads, results)
         jobs = {
-            "back propagation": back_propagation_job(net, x, y, threads, effort.seconds),
+            "back propagation": back_propagation_job(net, x, y, threads, effort.seconds / 4),
             "numerical": numerical_job(net, x, y, threads),
         }
         yield fill(row, jobs, peak, effort.repeats)
