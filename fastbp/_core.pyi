@@ -50,9 +50,10 @@ def evaluate(
     workspace: Real,
     width: int,
     block: int,
-    panel: int,
+    packed: int,
     threads: int,
 ) -> float: ...
+def scratch(stages: NDArray[np.int64], any: Real, rows: int) -> int: ...
 def dense_forward(x: Real, weight: Real, bias: Real, z: Real, threads: int) -> None: ...
 def dense_backward(
     x: Real, weight: Real, dz: Real, dx: Real, dweight: Real, dbias: Real, transposed: Real, threads: int

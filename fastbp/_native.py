@@ -27,6 +27,7 @@ GENERIC = (
     "activation_backward",
     "find_nonfinite",
     "multiply_add",
+    "scratch",
 )
 FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
 SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's

@@ -36,11 +36,11 @@ class TrainingSpace:
 
 @dataclass(frozen=True)
 class EvaluationSpace:
-    """What an evaluation needs: width and rows of a thread's blocks, room for a packed panel, the array of all."""
+    """What an evaluation needs: width and rows of a thread's blocks, its scratch, the array of all."""
 
     width: int
     block: int
-    panel: int
+    packed: int
     array: NDArray[Any]
 
 
@@ -87,7 +87,7 @@ class Plan:
         return _native.worthwhile_threads(min(cap, rows), rows * self.flops_per_row // 3)
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """Lay out the workspace of a step: input, targets, A and dZ of every stage, W^T, sums, a tile and a panel a thread."""
+        """Lay out the workspace of a step: input, targets, A and dZ of every stage, W^T, sums, scratch for each thread."""
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
@@ -104,7 +104,7 @@ class Plan:
                 columns["transposed"][s] = offsets.take(int(columns["outputs"][s] * columns["transposed_row"][s]))
         places["values"] = offsets.take(batch_size)
         places["sums"] = offsets.take(batch_size)
-        places["scratch_row"] = _native.BUILD["tile_scratch"] + self._panel(batch_size)
+        places["scratch_row"] = self._scratch(stages, batch_size)
         places["scratch"] = offsets.take(threads * places["scratch_row"])
         places["block"] = self._block(batch_size, 2 * int(columns["row"].sum()) + input_row)
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
@@ -114,14 +114,14 @@ class Plan:
         """Lay out the workspace of an evaluation: two blocks of rows a thread, their targets, a loss a row."""
         width = self._padded(max(self.in_features, int(self.field("outputs").max())))
         block = min(rows, EVALUATION_BLOCK)
-        panel = self._panel(0)
-        size = threads * (block * (2 * width + target_columns + 1) + panel) + rows
-        return EvaluationSpace(width, block, panel, aligned_zeros(size, self.dtype))
+        packed = self._scratch(self.stages, block)
+        size = threads * (block * (2 * width + target_columns + 1) + packed) + rows
+        return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
 
-    def _panel(self, batch_size: int) -> int:
-        """Elements of the largest packed panel: as deep as a product, and a row of biases."""
-        depth = max(batch_size, int(self.field("inputs").max()), int(self.field("outputs").max()))
-        return (depth + 1) * _native.BUILD["panel_columns"][self.dtype.name]
+    def _scratch(self, stages: NDArray[np.int64], rows: int) -> int:
+        """Elements that the core wants for each thread, rounded to whole lines: no two threads share one."""
+        size: int = _native.kernels(self.dtype).scratch(stages, np.empty(1, self.dtype), rows)
+        return -(-size // LINE) * LINE
 
     def _padded(self, columns: int) -> int:
         """Elements from one row to the next: whole vectors, and no distance that the first-level cache dislikes."""

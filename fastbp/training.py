@@ -201,7 +201,7 @@ class Learner:
             space.array,
             space.width,
             space.block,
-            space.panel,
+            space.packed,
             threads,
         )
         _keep(self._evaluation_spaces, shape, space)

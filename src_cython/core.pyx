@@ -19,7 +19,7 @@ from real cimport (
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
-from step cimport DENSE, ELEMENTWISE, TILE_SCRATCH, evaluate_rows, network, stage, train_batches, training
+from step cimport DENSE, ELEMENTWISE, evaluate_rows, network, scratch_size, stage, train_batches, training
 from team cimport openmp_version, team_gate, team_gate_init, team_rank, team_size
 
 import sys
@@ -58,8 +58,6 @@ BUILD = {
     "simd": (<bytes>SIMD_NAME).decode(),
     "lanes": {"float32": f32_LANES, "float64": f64_LANES},
     "tile": (TILE_ROWS, TILE_VECTORS),
-    "tile_scratch": TILE_SCRATCH,
-    "panel_columns": {"float32": TILE_VECTORS * f32_LANES, "float64": TILE_VECTORS * f64_LANES},
     "compiler": (<bytes>COMPILER).decode(),
     "flags": (<bytes>FASTBP_FLAGS).decode(),
     "openmp": openmp_version(),
@@ -107,6 +105,13 @@ cdef int open_network(
     return 0
 
 
+def scratch(const int64_t[:, ::1] stages, real[::1] any, Py_ssize_t rows):
+    """Elements of the dtype of ``any`` that each thread needs of its own to run so many rows together."""
+    cdef network net
+    open_network(&net, stages, any, 0)
+    return scratch_size(&net, &any[0], rows)
+
+
 cdef void train_member(const training* job, real* workspace, team_gate* gate, ptrdiff_t* done) noexcept nogil:
     cdef uint64_t mode = simd_enter()
     cdef int thread = team_rank()
@@ -142,7 +147,7 @@ def train(
     job.block, job.input, job.input_row, job.target = layout[0], layout[1], layout[2], layout[3]
     job.values, job.sums, job.scratch, job.scratch_row = layout[4], layout[5], layout[6], layout[7]
     job.losses = &losses[0]
-    if job.scratch_row < TILE_SCRATCH or job.scratch + threads * job.scratch_row > workspace.shape[0]:
+    if job.scratch_row < scratch_size(&job.net, &workspace[0], batch_size) or job.scratch + threads * job.scratch_row > workspace.shape[0]:
         raise ValueError(f"workspace has {workspace.shape[0]} entries, too few for {threads} threads")
     open_table(x, &x_view, &job.net.x)
     try:
@@ -163,25 +168,25 @@ def train(
 
 
 cdef void evaluate_member(
-    const network* net, real* output, real* values, real* workspace, ptrdiff_t share, ptrdiff_t panel,
+    const network* net, real* output, real* values, real* workspace, ptrdiff_t share, ptrdiff_t packed,
     ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows,
 ) noexcept nogil:
     cdef uint64_t mode = simd_enter()
     cdef int thread = team_rank(), team = team_size()
     cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
     cdef real* blocks = workspace + thread * share
-    evaluate_rows(net, output, values, blocks, blocks + share - panel, width, block, begin, end - begin, first)
+    evaluate_rows(net, output, values, blocks, blocks + share - packed, width, block, begin, end - begin, first)
     simd_leave(mode)
 
 
 def evaluate(
     const int64_t[:, ::1] stages, real[::1] parameters, int loss, x, y, Py_ssize_t first, real[:, ::1] output,
-    real[::1] workspace, Py_ssize_t width, Py_ssize_t block, Py_ssize_t panel, int threads,
+    real[::1] workspace, Py_ssize_t width, Py_ssize_t block, Py_ssize_t packed, int threads,
 ):
     """output (rows, outputs) = the network's output for rows first.. of x; returns the sum of their losses.
 
     y is None where no loss is asked for: then 0.  workspace holds, for each thread, two blocks of rows of ``width``
-    elements, their targets, a sum a row and ``panel`` elements for a packed panel, and behind all a loss a row.
+    elements, their targets, a sum a row and ``packed`` elements, as many as `scratch` says, and behind all a loss a row.
     """
     cdef network net
     cdef Py_buffer x_view, y_view
@@ -190,7 +195,9 @@ def evaluate(
     cdef double total = 0
     cdef bint scored = y is not None
     open_network(&net, stages, parameters, loss)
-    if rows < 1 or output.shape[1] != net.stages[net.count - 1].outputs or threads < 1 or block < 1:
+    if rows < 1 or output.shape[1] != net.stages[net.count - 1].outputs or threads < 1 or block < 1 or (
+        packed < scratch_size(&net, &workspace[0], block)
+    ):
         raise ValueError(f"output is {output.shape[0]} x {output.shape[1]}, which does not fit the network")
     open_table(x, &x_view, &net.x)
     try:
@@ -198,7 +205,7 @@ def evaluate(
             raise ValueError(f"x is {net.x.rows} x {net.x.columns}, which does not fit rows {first}..{first + rows}")
         if scored:
             open_table(y, &y_view, &net.y)
-        share = block * (2 * width + net.y.columns + 1) + panel
+        share = block * (2 * width + net.y.columns + 1) + packed
         if threads * share + scored * rows > workspace.shape[0]:
             if scored:
                 PyBuffer_Release(&y_view)
@@ -210,10 +217,10 @@ def evaluate(
         values = &workspace[threads * share]
     with nogil:
         if threads == 1:
-            evaluate_member(&net, &output[0, 0], values, &workspace[0], share, panel, width, block, first, rows)
+            evaluate_member(&net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows)
         else:
             with parallel(num_threads=threads):
-                evaluate_member(&net, &output[0, 0], values, &workspace[0], share, panel, width, block, first, rows)
+                evaluate_member(&net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows)
         if scored:
             total = sum_in_order(values, rows)
     if scored:

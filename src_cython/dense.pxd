@@ -38,6 +38,10 @@ cdef enum:
     # page each, and powers of two would fall into the same few sets of the caches.
     PACKED_STRIDE = 2048
     PACKED_TILES = 4  # register tiles that must use the copy to pay for it
+    # dW is formed and handed to the optimiser a strip at a time, as tall as a register tile: parameters and optimiser
+    # state are then touched in long runs. Of dZ this many bytes stay in the cache, of dW this many columns.
+    STRIP_BYTES = 262144
+    STRIP_COLUMNS = 1024
 
 
 cdef inline bint worth_packing(const real* any, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
@@ -110,21 +114,48 @@ cdef inline void dense_input_gradient(
     multiply(&p, dz, transposed, dx, <const real*>NULL, y, packed, rows, inputs)
 
 
-cdef inline void dense_weight_gradient(
-    real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row,
-    ptrdiff_t rows, int inputs, int outputs, bint padded,
-) noexcept nogil:
-    """One tile of dW = X^T dZ, (I, O) = (I, B) @ (B, O), summed over the batch in order; overwrites dw.
+cdef inline ptrdiff_t strip_count(const real* any, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
+    """Blocks of columns that dW is formed in: dZ's share of one stays in a second-level cache while all rows pass."""
+    cdef ptrdiff_t by_cache = ceil_div(batch * outputs * <ptrdiff_t>sizeof(real), STRIP_BYTES)
+    cdef ptrdiff_t by_scratch = ceil_div(outputs, STRIP_COLUMNS - 2 * lanes(any))
+    return min(max(by_cache, by_scratch), ceil_div(outputs, lanes(any)))
 
-    x and dz point at the tile's first column.  With ``padded`` whole vectors are stored in order of the rows, so a dw_row of
-    ``outputs`` leaves the tile packed, and what lies behind its last row is spoilt.
+
+cdef inline ptrdiff_t strip_start(const real* any, ptrdiff_t outputs, ptrdiff_t strips, ptrdiff_t strip) noexcept nogil:
+    """First column of a block: whole vectors, evenly cut; the end of the last is ``outputs``."""
+    return min(lanes(any) * cut(ceil_div(outputs, lanes(any)), strips, strip), outputs)
+
+
+cdef inline void pack_panels(
+    real* packed, const real* matrix, ptrdiff_t row, ptrdiff_t depth, ptrdiff_t columns
+) noexcept nogil:
+    """The panels of a block of columns one after the other, each (depth, its columns)."""
+    cdef ptrdiff_t panel, left, right = 0
+    for panel in range(panel_count(matrix, columns)):
+        left, right = right, panel_start(matrix, columns, panel + 1)
+        pack(packed + depth * left, matrix + left, row, depth, <int>(right - left))
+
+
+cdef inline void dense_weight_gradient(
+    real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
+    ptrdiff_t inputs, ptrdiff_t outputs,
+) noexcept nogil:
+    """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a tile's height of rows and a block of columns; overwrites dw.
+
+    x and dz point at the first column. The sum runs over the batch in order.  dz_row 0: dz is packed by pack_panels.
+    2 B I O flops.
     """
     cdef product p
-    p.a, p.a_row, p.a_k = x, 1, x_row
-    p.b, p.b_k, p.depth = dz, dz_row, rows
+    cdef ptrdiff_t panel, left, right = 0
+    p.a, p.a_row, p.a_k, p.b_k, p.depth = x, 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
-    p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, padded
-    multiply_tile(&p, dw, inputs, outputs)
+    p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, False
+    for panel in range(panel_count(dz, outputs)):
+        left, right = right, panel_start(dz, outputs, panel + 1)
+        p.b = dz + left
+        if dz_row == 0:
+            p.b, p.b_k = dz + batch * left, whole_vectors(dz, right - left)
+        multiply_tile(&p, dw + left, <int>inputs, <int>(right - left))
 
 
 cdef inline void dense_bias_gradient(
@@ -146,9 +177,9 @@ cdef inline void dense_backward_share(
 ) noexcept nogil:
     """One thread's share of a layer's backward pass on arrays without padding; dx may be NULL: then it is not formed.
 
-    dX = dZ W^T by rows of the batch, dW = X^T dZ and db by panels of tiles.  4 B I O flops in all, with dX.
+    dX = dZ W^T by rows of the batch, dW = X^T dZ by its own rows, db with the first.  4 B I O flops in all, with dX.
     """
-    cdef ptrdiff_t first, last, tiles, unit, left, right, top, bottom
+    cdef ptrdiff_t first, last, tiles, tile, top, bottom
     if dx != NULL:
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
         transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
@@ -159,14 +190,10 @@ cdef inline void dense_backward_share(
             <const real*>NULL, 0, <real*>NULL, last - first, inputs, outputs, TILE_STORE,
         )
     tiles = ceil_div(inputs, TILE_ROWS)
-    first = panel_count(dz, outputs) * tiles
-    first, last = cut(first, team, thread), cut(first, team, thread + 1)
-    for unit in range(first, last):
-        left, right = panel_start(dz, outputs, unit // tiles), panel_start(dz, outputs, unit // tiles + 1)
-        top, bottom = cut(inputs, tiles, unit % tiles), cut(inputs, tiles, unit % tiles + 1)
+    for tile in range(cut(tiles, team, thread), cut(tiles, team, thread + 1)):
+        top, bottom = cut(inputs, tiles, tile), cut(inputs, tiles, tile + 1)
         dense_weight_gradient(
-            dw + top * outputs + left, outputs, x + top, inputs, dz + left, outputs, rows,
-            <int>(bottom - top), <int>(right - left), False,
+            dw + top * outputs, outputs, x + top, inputs, dz, outputs, rows, bottom - top, outputs
         )
-        if top == 0:
-            dense_bias_gradient(db + left, dz + left, outputs, rows, right - left)
+    if thread == 0:
+        dense_bias_gradient(db, dz, outputs, rows, outputs)

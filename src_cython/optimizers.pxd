@@ -10,7 +10,7 @@ adam      m <- m + (1 - beta1)(g - m);  v <- beta2 v + (1 - beta2) g^2;
 from libc.math cimport pow as power, sqrt as root
 from libc.stdint cimport int64_t
 
-from real cimport real, simd_prefetch, square_root
+from real cimport real, square_root
 
 cdef enum optimizer_code:
     GRADIENT = 0  # no update: the gradient is stored
@@ -88,17 +88,3 @@ cdef inline void update(
         momentum_update(w, state, g, n, <real>rule.lr, <real>rule.momentum, rule.nesterov)
     else:
         sgd_update(w, g, n, <real>rule.lr)
-
-
-cdef inline void prefetch(
-    const update_rule* rule, const real* w, const real* state, ptrdiff_t slot, ptrdiff_t n
-) noexcept nogil:
-    """Ask for what ``update`` will touch, while there is other work to do: it comes from beyond the second-level cache."""
-    cdef int slots = 2 if rule.optimizer == ADAM else rule.momentum != 0
-    cdef ptrdiff_t i = 0
-    cdef int s
-    while i < n:
-        simd_prefetch(w + i)
-        for s in range(slots):
-            simd_prefetch(state + s * slot + i)
-        i += 64 // sizeof(real)

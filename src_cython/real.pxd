@@ -16,7 +16,6 @@ cdef extern from "simd.h" nogil:
     enum: f64_LANES
     uint64_t simd_enter()
     void simd_leave(uint64_t caller)
-    void simd_prefetch(const void*)
 
 cdef extern from "tile.h" nogil:
     enum: TILE_ROWS

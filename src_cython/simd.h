@@ -26,13 +26,6 @@
 #include <immintrin.h>
 #endif
 
-/* Ask for the cache line at p, to be written to. */
-#if defined(_MSC_VER) && !defined(__clang__)
-#define simd_prefetch(p) ((void)(p))
-#else
-#define simd_prefetch(p) __builtin_prefetch((p), 1, 3)
-#endif
-
 /* Lanes that one reduction adds, whatever the vector's width: one AVX-512 vector. */
 enum { f32_GROUP = 16, f64_GROUP = 8 };
 

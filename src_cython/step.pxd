@@ -1,8 +1,8 @@
 """The training step under the tile schedule, and the forward pass of evaluation: what one thread of a team does.
 
 A batch is two phases with a meeting of all threads after each.  In the first a thread takes its own rows through gather, forward, loss
-and the whole backward chain, a block of rows at a time, and meets nobody.  In the second it takes its own tiles of the
-parameters, forms each tile of dW = X^T dZ over the whole batch and updates the parameters with it at once.  Which
+and the whole backward chain, a block of rows at a time, and meets nobody.  In the second it takes its own strips of the
+parameters, forms each strip of dW = X^T dZ over the whole batch and updates the parameters with it at once.  Which
 thread does what changes no sum, so the bits do not depend on the team.
 """
 
@@ -13,12 +13,12 @@ from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
 from dense cimport (
-    ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient, dense_weight_gradient,
-    panel_count, panel_start, whole_vectors, worth_packing,
+    PACKED_TILES, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient, dense_weight_gradient,
+    pack_panels, strip_count, strip_start, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
-from optimizers cimport GRADIENT, prefetch, rule_at, update, update_rule
-from real cimport TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, pack, real, table, transpose
+from optimizers cimport GRADIENT, rule_at, update, update_rule
+from real cimport TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, lanes, panel_columns, real, table, transpose
 from team cimport team_gate, team_meet
 
 cdef enum stage_kind:
@@ -62,8 +62,8 @@ cdef struct training:
     ptrdiff_t batch_size
     ptrdiff_t block           # rows that go through phase 1 together
     int64_t step
-    # In the workspace: the batch, its targets, a loss and a sum of exponentials a row; and a thread's own: a tile of
-    # dW, and a packed panel.
+    # In the workspace: the batch, its targets, a loss and a sum of exponentials a row; and a thread's own: a strip
+    # of dW, and what is packed.
     void* workspace
     ptrdiff_t input
     ptrdiff_t input_row
@@ -75,7 +75,7 @@ cdef struct training:
     double* losses
 
 cdef enum:
-    TILE_SCRATCH = 512  # elements a thread: the largest tile, 8 x 48, with a vector to spare, in whole cache lines
+    TILE_SCRATCH = 8192  # elements: TILE_ROWS x STRIP_COLUMNS
     PADDING = 32  # elements: rows with less behind them are run through as one
 
 
@@ -154,11 +154,6 @@ cdef inline void backpropagate_rows(
             stage_backward(net.stages + i, net.stages + i - 1, workspace, workspace, packed, first, rows)
 
 
-cdef inline ptrdiff_t stage_tiles(const stage* s, const real* any) noexcept nogil:
-    """Register tiles that a stage's dW is cut into."""
-    return panel_count(any, s.outputs) * ceil_div(s.inputs, TILE_ROWS) if s.kind == DENSE else 0
-
-
 cdef inline void apply_gradient(
     const training* job, const update_rule* rule, const real* g, ptrdiff_t at, ptrdiff_t n
 ) noexcept nogil:
@@ -172,36 +167,23 @@ cdef inline void apply_gradient(
         update(rule, <real*>job.net.parameters + at, <real*>job.state + at, job.net.parameter_count, g, n)
 
 
-cdef inline void update_tile(
+cdef inline void update_strip(
     const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
-    const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch, ptrdiff_t panel, ptrdiff_t tile,
+    const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right,
 ) noexcept nogil:
-    """Phase 2 for one tile of one stage: dW and the update; with a panel's first tile db; W^T brought up to date.
+    """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and W^T brought up to date.
 
-    dz points at the panel's first column.
+    x points at the strip's rows, dz at its columns.
     """
     cdef const real* weight = <const real*>job.net.parameters + s.weight
-    cdef ptrdiff_t tiles = ceil_div(s.inputs, TILE_ROWS)
-    cdef ptrdiff_t left = panel_start(dz, s.outputs, panel), right = panel_start(dz, s.outputs, panel + 1)
-    cdef ptrdiff_t top = cut(s.inputs, tiles, tile), bottom = cut(s.inputs, tiles, tile + 1)
     cdef ptrdiff_t columns = right - left, i
-    if rule.optimizer != GRADIENT:
-        for i in range(bottom - top):
-            prefetch(
-                rule, weight + (top + i) * s.outputs + left,
-                <const real*>job.state + s.weight + (top + i) * s.outputs + left, job.net.parameter_count, columns,
-            )
-    dense_weight_gradient(
-        scratch, columns, x + top, x_row, dz, dz_row, batch, <int>(bottom - top), <int>columns, True
-    )
-    if columns == s.outputs:  # the tile's rows follow one another in memory: one run, no tail a row
+    dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns)
+    if columns == s.outputs:  # the strip's rows follow one another in memory: one run, one tail
         apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
     else:
         for i in range(bottom - top):
             apply_gradient(job, rule, scratch + i * columns, s.weight + (top + i) * s.outputs + left, columns)
-    if tile == 0:
-        dense_bias_gradient(scratch, dz, dz_row, batch, columns)
-        apply_gradient(job, rule, scratch, s.bias + left, columns)
     if s.propagates and rule.optimizer != GRADIENT:
         transpose(
             workspace + s.transposed + left * s.transposed_row + top, s.transposed_row,
@@ -209,36 +191,66 @@ cdef inline void update_tile(
         )
 
 
+cdef inline ptrdiff_t first_tile(ptrdiff_t begin, ptrdiff_t tile, ptrdiff_t tiles) noexcept nogil:
+    """Number of the tiles of a strip, each ``tile`` long, that start before ``begin``."""
+    return min(ceil_div(begin, tile), tiles) if begin > 0 else 0
+
+
 cdef inline void update_parameters(
     const training* job, const update_rule* rule, real* workspace, ptrdiff_t batch, int thread, int team
 ) noexcept nogil:
-    """Phase 2: this thread's share of all tiles of all stages, counted through."""
+    """Phase 2: this thread's share of all strips of all stages, counted through in vectors of dW."""
     cdef const network* net = &job.net
     cdef const stage* s
     cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
     cdef real* packed = scratch + TILE_SCRATCH
     cdef const real* x = workspace + job.input
-    cdef const real* dz = x
-    cdef ptrdiff_t x_row = job.input_row, dz_row = 0, total = 0, before = 0, i, unit, first, last, tiles, panel, left
+    cdef const real* dz
+    cdef ptrdiff_t x_row = job.input_row, total = 0, begin, end, i, strips, strip, tiles, tile, length
+    cdef ptrdiff_t first, last, left, right, dz_row
     for i in range(net.count):
-        total += stage_tiles(net.stages + i, x)
-    first, last = cut(total, team, thread), cut(total, team, thread + 1)
+        if net.stages[i].kind == DENSE:
+            total += ceil_div(net.stages[i].inputs, TILE_ROWS) * ceil_div(net.stages[i].outputs, lanes(x))
+    begin, end = cut(total, team, thread), cut(total, team, thread + 1)  # of what is left to count
     for i in range(net.count):
         s = net.stages + i
-        tiles = ceil_div(s.inputs, TILE_ROWS)
-        panel = -1
-        for unit in range(max(first - before, 0), min(last - before, stage_tiles(s, x))):
-            if unit // tiles != panel:  # tiles of a panel follow one another: its dZ is copied together once
-                panel = unit // tiles
-                left = panel_start(x, s.outputs, panel)
-                dz, dz_row = workspace + s.delta + left, s.row
-                if worth_packing(x, dz_row, tiles):
-                    dz_row = whole_vectors(x, panel_start(x, s.outputs, panel + 1) - left)
-                    pack(packed, dz, s.row, batch, <int>dz_row)
-                    dz = packed
-            update_tile(job, rule, s, workspace, scratch, x, x_row, dz, dz_row, batch, panel, unit % tiles)
-        before += stage_tiles(s, x)
+        tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, batch, s.outputs), 0
+        for strip in range(strips if s.kind == DENSE else 0):
+            left, right = right, strip_start(x, s.outputs, strips, strip + 1)
+            length = ceil_div(right - left, lanes(x))
+            first, last = first_tile(begin, length, tiles), first_tile(end, length, tiles)
+            begin, end = begin - tiles * length, end - tiles * length
+            if first == last:
+                continue
+            dz, dz_row = workspace + s.delta + left, s.row
+            if first == 0:
+                dense_bias_gradient(scratch, dz, dz_row, batch, right - left)
+                apply_gradient(job, rule, scratch, s.bias + left, right - left)
+            if worth_packing(x, dz_row, last - first):
+                pack_panels(packed, dz, dz_row, batch, right - left)
+                dz, dz_row = packed, 0
+            for tile in range(first, last):
+                update_strip(
+                    job, rule, s, workspace, scratch, x + cut(s.inputs, tiles, tile), x_row, dz, dz_row, batch,
+                    cut(s.inputs, tiles, tile), cut(s.inputs, tiles, tile + 1), left, right,
+                )
         x, x_row = workspace + s.output, s.row
+
+
+cdef inline ptrdiff_t scratch_size(const network* net, const real* any, ptrdiff_t batch) noexcept nogil:
+    """Elements a thread needs of its own for a step: a strip of dW, and the largest panel or strip that is packed."""
+    cdef const stage* s
+    cdef ptrdiff_t size = 0, i
+    for i in range(net.count):
+        s = net.stages + i
+        if s.kind == DENSE:
+            if worth_packing(any, s.outputs, PACKED_TILES):
+                size = max(size, (s.inputs + 1) * panel_columns(any))
+            if s.propagates and worth_packing(any, s.transposed_row, PACKED_TILES):
+                size = max(size, (s.outputs + 1) * panel_columns(any))
+            if worth_packing(any, s.row, PACKED_TILES):
+                size = max(size, batch * (ceil_div(s.outputs, strip_count(any, batch, s.outputs)) + 2 * lanes(any)))
+    return TILE_SCRATCH + size
 
 
 cdef inline void transpose_weights(const training* job, real* workspace, int thread, int team) noexcept nogil:

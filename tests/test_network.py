@@ -68,6 +68,18 @@ def test_views_stay_true_after_training():
     assert same_bits(weight, net.parameters[: weight.size].reshape(weight.shape))
 
 
+def test_what_is_written_to_the_weights_between_two_calls_counts_at_once():
+    """Derived copies, such as a transposed weight, must not outlive a call."""
+    net, x, y = prepared(CASES["relu"])
+    net.partial_fit(x, y)
+    for layer in dense_layers(net):
+        layer.weight[...] *= -0.5
+    fresh = CASES["relu"].network()
+    fresh.parameters[:] = net.parameters
+    assert same_bits(net.loss_and_gradient(x, y)[1], fresh.loss_and_gradient(x, y)[1])
+    assert same_bits(net.predict(x), fresh.predict(x))
+
+
 def test_a_layer_bound_to_a_network_works_alone_on_the_networks_parameters():
     net, x, _ = prepared(CASES["linear"])
     assert same_bits(net.layers[0].forward(x), net.predict(x))

@@ -148,6 +148,23 @@ def test_the_order_is_a_permutation_and_a_pure_function_of_rows_seed_and_epoch()
     assert len(distinct) == 60
 
 
+@pytest.mark.parametrize("seed", [0, 12345])
+def test_epochs_take_the_rows_in_the_order_of_their_seed_and_number(seed):
+    net, x, y = problem()
+    twin, *_ = problem()
+    for network in (net, twin):
+        network.reset(seed)
+    net.fit(x, y, epochs=2, batch_size=16)
+    net.fit(x, y, epochs=1, batch_size=16)
+    order = np.empty(len(x), np.int64)
+    for epoch in range(3):
+        _native.shuffle(order, seed, epoch)
+        for first in range(0, len(x), 16):
+            rows = order[first : first + 16]
+            twin.partial_fit(x[rows], y[rows])
+    assert same_bits(net.parameters, twin.parameters)
+
+
 def test_every_row_comes_equally_often_to_every_place():
     """Chi-square over 8 x 8 places of 4000 shuffles: 49 degrees of freedom, deviation sqrt(2 * 49)."""
     counts = np.zeros((8, 8))
