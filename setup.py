@@ -8,7 +8,6 @@ Environment at build time:
 
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,8 +21,15 @@ NATIVE = os.environ.get("FASTBP_NATIVE", "0") not in ("", "0")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 KIND = "debug" if DEBUG else "native" if NATIVE else "release"
 
-# Value-safe all of them: no fused multiply-add that is not spelt, and square roots and selections as plain instructions.
-COMMON = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+# Value-safe all of them: no fused multiply-add that is not spelt; roots and selections as plain instructions.
+COMMON = [
+    "-O3",
+    "-std=c11",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+]
 LEVELS = {
     "base": [],
     "v3": ["-march=x86-64-v3"],
@@ -66,7 +72,7 @@ class BuildLevels(build_ext):
         return "v4" if "avx512vl" in flags else "v3" if "avx2" in flags and "fma" in flags else "base"
 
     def openmp_flags(self, msvc: bool) -> tuple[list[str], list[str]]:
-        """Flags to compile and to link with OpenMP; none, and a word about it, where a trial program does not build."""
+        """Flags to compile and link with OpenMP; none, and a word about it, where a trial does not build."""
         trials = [(["/openmp"], [])] if msvc else [(["-fopenmp"], ["-fopenmp"])]
         if sys.platform == "darwin":  # Apple clang with libomp; untried
             trials.append((["-Xpreprocessor", "-fopenmp"], ["-lomp"]))
@@ -75,8 +81,12 @@ class BuildLevels(build_ext):
                 source = Path(folder) / "trial.c"
                 source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
                 try:
-                    objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_flags)
-                    self.compiler.link_executable(objects, str(Path(folder) / "trial"), extra_postargs=link_flags)
+                    objects = self.compiler.compile(
+                        [str(source)], output_dir=folder, extra_postargs=compile_flags
+                    )
+                    self.compiler.link_executable(
+                        objects, str(Path(folder) / "trial"), extra_postargs=link_flags
+                    )
                 except Exception:  # the compiler's own error classes differ by setuptools release
                     continue
                 return compile_flags, link_flags
@@ -88,7 +98,12 @@ levels = list(LEVELS) if X86 else ["base"]
 # What the extensions are made of: rebuilt when it changes, and packed into a source distribution.
 sources = sorted(str(path) for path in Path("src_cython").iterdir())
 extensions = [Extension("fastbp._cpu", ["src_cython/cpu.pyx"], depends=sources)] + [
-    Extension(f"fastbp._core_{level}", [f"src_cython/core_{level}.pyx"], include_dirs=["src_cython"], depends=sources)
+    Extension(
+        f"fastbp._core_{level}",
+        [f"src_cython/core_{level}.pyx"],
+        include_dirs=["src_cython"],
+        depends=sources,
+    )
     for level in levels
 ]
 
@@ -98,7 +113,7 @@ setup(
         include_path=["src_cython"],
         build_dir=f"build/{KIND}/cython",
         nthreads=0,
-        # Division as C has it: a check for zero in every loop would keep the compiler from making vectors of them.
+        # Division as C has it: a check for zero in a loop would keep the compiler from making vectors of it.
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

@@ -1,6 +1,6 @@
 """The compiled core: which build of it this processor runs, and on how many threads.
 
-The core is built once for each instruction-set level.  The highest level that the processor offers is taken at
+The core is built once for each instruction-set level.  The highest that the processor offers is taken at
 import; ``FASTBP_ISA=base|v3|v4`` forces one.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-from functools import lru_cache
+from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -64,7 +64,7 @@ BUILD: dict[str, Any] = core.BUILD
 shuffle = core.shuffle
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
     """The core's generic functions for float32 or float64: chosen once, so that no call pays for it."""
     name = SPECIALISATIONS[dtype.name]
@@ -113,17 +113,19 @@ def _quota() -> float:
     return float(quota) / float(period) if quota not in ("max", "-1") else float("inf")
 
 
-@lru_cache(maxsize=None)
+@cache
 def available_cores() -> int:
     """Cores this process may use: its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, round(_quota()) if _quota() < cores else cores))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _environment_threads() -> int | None:
     for name in ("FASTBP_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may list one number a nesting level
+        text = (
+            os.environ.get(name, "").split(",")[0].strip()
+        )  # OMP_NUM_THREADS may list one number a nesting level
         if text:
             if not text.isdigit() or int(text) < 1:
                 raise ValueError(f"{name} is {text!r}, expected a whole number of at least 1")
@@ -134,8 +136,8 @@ def _environment_threads() -> int | None:
 def resolve_threads(threads: int | None) -> int:
     """The cap on threads for one call: the argument, else what `get_num_threads` says.
 
-    After a fork it is 1 whatever is asked for: the runtime's threads did not come along, and libgomp would wait for
-    them for ever.
+    After a fork it is 1 whatever is asked for: the runtime's threads did not come along, and libgomp would
+    wait for them for ever.
     """
     if threads is not None:
         threads = _check_threads("threads", threads)
@@ -155,8 +157,8 @@ def set_num_threads(threads: int | None) -> None:
     Parameters
     ----------
     threads : int or None
-        At least 1; None goes back to ``FASTBP_NUM_THREADS``, ``OMP_NUM_THREADS`` or the cores this process may use.
-        Small networks use fewer: where threads stop paying is decided from their shapes.
+        At least 1; None goes back to ``FASTBP_NUM_THREADS``, ``OMP_NUM_THREADS`` or the cores this process
+        may use.  Small networks use fewer: where threads stop paying is decided from their shapes.
 
     Raises
     ------
@@ -179,8 +181,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` set; else ``FASTBP_NUM_THREADS``; else ``OMP_NUM_THREADS``; else the cores this process
-        may use. 1 in a process that came from a fork, and in a build without OpenMP.
+        What `set_num_threads` set; else ``FASTBP_NUM_THREADS``; else ``OMP_NUM_THREADS``; else the cores this
+        process may use.  1 in a process that came from a fork, and in a build without OpenMP.
     """
     if _Threads.forked or not BUILD["openmp"]:
         return 1
@@ -200,12 +202,13 @@ def _processor() -> str:
 
 def config() -> dict[str, str | int]:
     """What `show_config` prints, by name."""
+    lanes = BUILD["lanes"]
     return {
         "fastbp": __version__,
         "processor": _processor(),
         "level": level,
         "levels offered": ", ".join(importlib.import_module("fastbp._cpu").levels()),
-        "vectors": f"{BUILD['simd']}, {BUILD['lanes']['float32']} float32 or {BUILD['lanes']['float64']} float64 lanes",
+        "vectors": f"{BUILD['simd']}, {lanes['float32']} float32 or {lanes['float64']} float64 lanes",
         "compiler": BUILD["compiler"],
         "flags": BUILD["flags"],
         "OpenMP": BUILD["openmp"] or "none: built for one thread",

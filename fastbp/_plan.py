@@ -1,7 +1,8 @@
 """Lower a list of layers to the arrays the core runs from: stages, offsets, sizes, threads.
 
-A stage is a dense layer with the activation after it, or an activation alone.  Every size is known here, before the
-core is entered: the workspace of a training step or of an evaluation is one array, and each of its parts an offset.
+A stage is a dense layer with the activation after it, or an activation alone.  Every size is known here,
+before the core is entered: the workspace of a training step or of an evaluation is one array, and each of its
+parts an offset.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ EVALUATION_BLOCK = 64  # rows that go through the layers together
 
 @dataclass(frozen=True)
 class TrainingSpace:
-    """What one training step needs beside the network: its stages with offsets, the layout of the rest, the array."""
+    """What a step needs beside the network: stages with offsets, the layout of the rest, the array of all."""
 
     stages: NDArray[np.int64]
     layout: NDArray[np.int64]
@@ -69,7 +70,7 @@ class Plan:
 
     @cached_property
     def flops_per_row(self) -> int:
-        """Multiplications and additions a row in forward and backward pass: 2 in x out x (3, first layer 2)."""
+        """Flops of a row's forward and backward pass: the sum of 2 in x out x (3, first layer 2)."""
         dense = self.field("kind") == _native.STAGE_KINDS["dense"]
         products = (self.field("inputs") * self.field("outputs"))[dense]
         return int(2 * (3 * products.sum() - products[0]))
@@ -87,7 +88,7 @@ class Plan:
         return _native.worthwhile_threads(min(cap, rows), rows * self.flops_per_row // 3)
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """Lay out the workspace of a step: input, targets, A and dZ of every stage, W^T, sums, scratch for each thread."""
+        """Lay out the workspace of a step: input, targets, every A, dZ, W^T, losses, scratch."""
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
@@ -101,7 +102,9 @@ class Plan:
             columns["delta"][s] = offsets.take(batch_size * row)
             if columns["propagates"][s] and columns["kind"][s] == _native.STAGE_KINDS["dense"]:
                 columns["transposed_row"][s] = self._padded(int(columns["inputs"][s]))
-                columns["transposed"][s] = offsets.take(int(columns["outputs"][s] * columns["transposed_row"][s]))
+                columns["transposed"][s] = offsets.take(
+                    int(columns["outputs"][s] * columns["transposed_row"][s])
+                )
         places["values"] = offsets.take(batch_size)
         places["sums"] = offsets.take(batch_size)
         places["scratch_row"] = self._scratch(stages, batch_size)
@@ -111,7 +114,7 @@ class Plan:
         return TrainingSpace(stages, layout, aligned_zeros(offsets.total, self.dtype))
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
-        """Lay out the workspace of an evaluation: two blocks of rows a thread, their targets, a loss a row."""
+        """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
         width = self._padded(max(self.in_features, int(self.field("outputs").max())))
         block = min(rows, EVALUATION_BLOCK)
         packed = self._scratch(self.stages, block)
@@ -124,12 +127,12 @@ class Plan:
         return -(-size // LINE) * LINE
 
     def _padded(self, columns: int) -> int:
-        """Elements from one row to the next: whole vectors, and no distance that the first-level cache dislikes."""
+        """Elements from one row to the next: whole vectors, at no distance bad for the caches."""
         row = -(-columns // LINE) * LINE
         return row + LINE if row * self.dtype.itemsize % ALIASING == 0 else row
 
     def _block(self, batch_size: int, row: int) -> int:
-        """Rows that go through phase 1 together: few enough for the cache, unless the weights would not stay."""
+        """Rows that go through phase 1 together: few, unless the weights would not stay in the cache."""
         if self.parameter_count * self.dtype.itemsize > RESIDENT_BYTES:
             return batch_size
         return min(batch_size, max(BLOCK_ROWS, BLOCK_BYTES // (row * self.dtype.itemsize)))
@@ -168,7 +171,9 @@ def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
         if isinstance(layer, Dense):
             inputs, outputs = layer.in_features, layer.out_features
             weight, bias, end = count, count + inputs * outputs, count + inputs * outputs + outputs
-            slices.append({"weight": (slice(weight, bias), (inputs, outputs)), "bias": (slice(bias, end), (outputs,))})
+            slices.append(
+                {"weight": (slice(weight, bias), (inputs, outputs)), "bias": (slice(bias, end), (outputs,))}
+            )
             rows.append(
                 {
                     "kind": kinds["dense"],
@@ -184,7 +189,11 @@ def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
             continue
         slices.append({})
         code = _native.ACTIVATIONS[layer.name]
-        if rows and rows[-1]["kind"] == kinds["dense"] and rows[-1]["activation"] == _native.ACTIVATIONS["identity"]:
+        if (
+            rows
+            and rows[-1]["kind"] == kinds["dense"]
+            and rows[-1]["activation"] == _native.ACTIVATIONS["identity"]
+        ):
             rows[-1]["activation"] = code
         else:
             propagates = int(any(row["kind"] == kinds["dense"] for row in rows))

@@ -61,9 +61,11 @@ cdef inline void multiply(
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
     """
-    cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k
-    cdef ptrdiff_t height = rows // tiles, longer = rows - height * tiles, right = 0
-    cdef ptrdiff_t panel, tile, left, top, bottom, width
+    cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k, right = 0
+    cdef ptrdiff_t panel, tile, left, top, bottom, width, height, longer
+    if rows == 0:  # a thread more than there are rows
+        return
+    height, longer = rows // tiles, rows % tiles
     for panel in range(panels):
         left, right = right, panel_start(c, columns, panel + 1)
         p.b = b + left

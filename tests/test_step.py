@@ -259,7 +259,7 @@ def evaluate(core, case, parameters, x, y, rows, threads):
     workspace = Guarded(space.array.shape, parameters.dtype)
     total = core.evaluate(
         plan.stages, parameters, _native.LOSSES[case.loss], x, y, rows.start, output.array, workspace.array,
-        space.width, space.block, space.panel, threads,
+        space.width, space.block, space.packed, threads,
     )  # fmt: skip
     assert output.intact
     assert workspace.intact
