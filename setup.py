@@ -73,7 +73,7 @@ class BuildLevels(build_ext):
 
     def openmp_flags(self, msvc: bool) -> tuple[list[str], list[str]]:
         """Flags to compile and link with OpenMP; none, and a word about it, where a trial does not build."""
-        trials = [(["/openmp"], [])] if msvc else [(["-fopenmp"], ["-fopenmp"])]
+        trials = [] if msvc else [(["-fopenmp"], ["-fopenmp"])]  # MSVC lacks the atomics of C11
         if sys.platform == "darwin":  # Apple clang with libomp; untried
             trials.append((["-Xpreprocessor", "-fopenmp"], ["-lomp"]))
         for compile_flags, link_flags in trials:

@@ -7,6 +7,7 @@ import; ``FASTBP_ISA=base|v3|v4`` forces one.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 from functools import cache
@@ -27,7 +28,7 @@ GENERIC = (
     "activation_backward",
     "find_nonfinite",
     "multiply_add",
-    "scratch",
+    "packing",
 )
 FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
 SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's
@@ -109,15 +110,15 @@ def _quota() -> float:
             with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
                 period = file.read().strip()
         except OSError:
-            return float("inf")
-    return float(quota) / float(period) if quota not in ("max", "-1") else float("inf")
+            return math.inf
+    return float(quota) / float(period) if quota not in ("max", "-1") else math.inf
 
 
 @cache
 def available_cores() -> int:
     """Cores this process may use: its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, round(_quota()) if _quota() < cores else cores))
+    return max(1, round(min(cores, _quota())))
 
 
 @cache
@@ -137,13 +138,14 @@ def resolve_threads(threads: int | None) -> int:
     """The cap on threads for one call: the argument, else what `get_num_threads` says.
 
     After a fork it is 1 whatever is asked for: the runtime's threads did not come along, and libgomp would
-    wait for them for ever.
+    wait for them for ever.  Nor is it ever more than four threads a core: no network gains by it, and the
+    runtime ends the process when the system refuses it a thread.
     """
     if threads is not None:
         threads = _check_threads("threads", threads)
     if _Threads.forked or not BUILD["openmp"]:
         return 1
-    return threads if threads is not None else get_num_threads()
+    return min(threads, 4 * (os.cpu_count() or 1)) if threads is not None else get_num_threads()
 
 
 def worthwhile_threads(cap: int, flops: int) -> int:
@@ -186,7 +188,7 @@ def get_num_threads() -> int:
     """
     if _Threads.forked or not BUILD["openmp"]:
         return 1
-    return _Threads.cap or _environment_threads() or available_cores()
+    return min(_Threads.cap or _environment_threads() or available_cores(), 4 * (os.cpu_count() or 1))
 
 
 def _processor() -> str:

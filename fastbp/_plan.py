@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastbp import _native
 from fastbp.layers import Dense, Layer
 
-LINE = 16  # elements: rows start on whole vectors at every level (64 bytes of float32, 128 of float64)
+LINE: int = _native.BUILD["line"]  # elements: padded rows are whole vectors at every level
 ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the first-level cache
 BLOCK_BYTES = 192 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
@@ -105,9 +105,9 @@ class Plan:
                 columns["transposed"][s] = offsets.take(
                     int(columns["outputs"][s] * columns["transposed_row"][s])
                 )
-        places["values"] = offsets.take(batch_size)
+        places["values"] = offsets.take(self._float64(batch_size))
         places["sums"] = offsets.take(batch_size)
-        places["scratch_row"] = self._scratch(stages, batch_size)
+        places["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, batch_size)
         places["scratch"] = offsets.take(threads * places["scratch_row"])
         places["block"] = self._block(batch_size, 2 * int(columns["row"].sum()) + input_row)
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
@@ -117,14 +117,21 @@ class Plan:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
         width = self._padded(max(self.in_features, int(self.field("outputs").max())))
         block = min(rows, EVALUATION_BLOCK)
-        packed = self._scratch(self.stages, block)
-        size = threads * (block * (2 * width + target_columns + 1) + packed) + rows
+        packed = self._packing(self.stages, block)
+        blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
+        size = threads * (blocks + packed) + self._float64(rows)
         return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
 
-    def _scratch(self, stages: NDArray[np.int64], rows: int) -> int:
-        """Elements that the core wants for each thread, rounded to whole lines: no two threads share one."""
-        size: int = _native.kernels(self.dtype).scratch(stages, np.empty(1, self.dtype), rows)
-        return -(-size // LINE) * LINE
+    def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
+        """Elements that each thread packs matrices into, as the core says."""
+        size: int = _native.kernels(self.dtype).packing(
+            stages, np.empty(self.parameter_count, self.dtype), rows
+        )
+        return size
+
+    def _float64(self, count: int) -> int:
+        """Elements that so many float64 numbers take."""
+        return count * 8 // self.dtype.itemsize
 
     def _padded(self, columns: int) -> int:
         """Elements from one row to the next: whole vectors, at no distance bad for the caches."""

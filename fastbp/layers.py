@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastbp import _check, _native, initializers
 
 _ACTIVATION_FLOPS = 32  # of an exponential and what surrounds it
-_LANES = 16  # the core pads the rows of its transposed weights to whole vectors of 16 numbers
 
 
 class Layer:
@@ -212,7 +211,8 @@ class Dense(Layer):
     def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         x, dz = self._kept_for(dy, self.out_features)
         dx = np.empty_like(x)
-        transposed = np.empty(self.out_features * -(-self.in_features // _LANES) * _LANES, x.dtype)
+        line = _native.BUILD["line"]
+        transposed = np.empty(self.out_features * -(-self.in_features // line) * line, x.dtype)
         dweight, dbias = self._gradients["weight"], self._gradients["bias"]
         team = self._team(threads, 4 * self.out_features * x.size)
         _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, team)

@@ -188,7 +188,10 @@ class Learner:
         rows = len(output)
         threads = self.plan.evaluation_threads(rows, threads)
         target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
-        shape = rows, target_columns, threads
+        capacity = (
+            1 << (rows - 1).bit_length()
+        )  # not the exact number: calls with ever other rows share a space
+        shape = capacity, target_columns, threads
         space = self._evaluation_spaces.pop(shape, None) or self.plan.evaluation_space(*shape)
         total: float = self.native.evaluate(
             self.plan.stages,
@@ -216,7 +219,7 @@ class Learner:
 def _keep(spaces: dict[_Shape, _Space], shape: _Shape, space: _Space) -> None:
     """Give a workspace back; it was taken out for the call, because several threads may predict at once."""
     if len(spaces) >= KEPT_SPACES:
-        spaces.clear()
+        spaces.pop(next(iter(spaces)), None)  # the one that was given back longest ago
     spaces[shape] = space
 
 

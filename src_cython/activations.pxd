@@ -81,7 +81,7 @@ cdef inline void activation_backward(
 
 
 cdef inline int slope_epilogue(int activation) noexcept nogil:
-    """The tile's epilogue that multiplies by this activation's derivative; softmax, which needs whole rows, has none."""
+    """The tile's epilogue that multiplies by this activation's derivative; softmax needs whole rows and has none."""
     if activation == RELU:
         return TILE_RELU_SLOPE
     if activation == SIGMOID:

@@ -15,11 +15,14 @@ from dense cimport dense_forward as dense_forward_rows
 from losses cimport BCE, CROSS_ENTROPY, MSE, sum_in_order
 from optimizers cimport ADAM, GRADIENT, SGD
 from real cimport (
-    SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, real, simd_enter, simd_leave, table,
+    LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, padded, real, simd_enter,
+    simd_leave, table,
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
-from step cimport DENSE, ELEMENTWISE, evaluate_rows, network, scratch_size, stage, train_batches, training
+from step cimport (
+    DENSE, ELEMENTWISE, STRIP_SCRATCH, evaluate_rows, network, packing_size, stage, train_batches, training,
+)
 from team cimport openmp_version, team_gate, team_gate_init, team_rank, team_size
 
 import sys
@@ -53,69 +56,137 @@ STAGE_FIELDS = (
     "transposed", "transposed_row",
 )
 LAYOUT_FIELDS = ("block", "input", "input_row", "target", "values", "sums", "scratch", "scratch_row")
-cdef int LAYOUT_SIZE = 8
 BUILD = {
     "simd": (<bytes>SIMD_NAME).decode(),
     "lanes": {"float32": f32_LANES, "float64": f64_LANES},
+    "line": LINE,
     "tile": (TILE_ROWS, TILE_VECTORS),
+    "strip": STRIP_SCRATCH,
     "compiler": (<bytes>COMPILER).decode(),
     "flags": (<bytes>FASTBP_FLAGS).decode(),
     "openmp": openmp_version(),
 }
 
-# struct-module letters of the numbers that may come in, in the order of convert.h; "l" and "L" are the C long.
+# struct-module letters of the numbers that may come in, with their places in convert.h; "l" and "L" are the C long.
 cdef dict NUMBER_FORMATS = {
-    "?": 0, "b": 1, "B": 2, "h": 3, "H": 4, "i": 5, "I": 6, "q": 7, "Q": 8, "e": 9, "f": 10, "d": 11,
-    "l": 7 if sizeof(long) == 8 else 5, "L": 8 if sizeof(long) == 8 else 6,
+    "?": (0, 1), "b": (1, 1), "B": (2, 1), "h": (3, 2), "H": (4, 2), "i": (5, 4), "I": (6, 4), "q": (7, 8), "Q": (8, 8),
+    "e": (9, 2), "f": (10, 4), "d": (11, 8),
+    "l": (7, 8) if sizeof(long) == 8 else (5, 4), "L": (8, 8) if sizeof(long) == 8 else (6, 4),
 }
 cdef str OTHER_ORDER = ">!" if sys.byteorder == "little" else "<"
 
 
 cdef int open_table(object array, Py_buffer* view, table* source) except -1:
-    """Describe a user's array of rank one or two; the caller releases the view."""
+    """Describe a user's array of rank one or two; where this succeeds the caller releases the view."""
     cdef str form
+    cdef int number
+    cdef Py_ssize_t size
     PyObject_GetBuffer(array, view, PyBUF_STRIDED_RO | PyBUF_FORMAT)
-    form = view.format.decode()
-    source.swapped = form[0] in OTHER_ORDER
-    form = form.lstrip("@=<>!^")
-    if form not in NUMBER_FORMATS or not 1 <= view.ndim <= 2:
+    try:
+        form = view.format.decode()
+        number, size = NUMBER_FORMATS.get(form.lstrip("@=<>!^"), (0, 0))
+        if size != view.itemsize or not 1 <= view.ndim <= 2:
+            raise TypeError(f"the core takes arrays of numbers of rank 1 or 2, not format {form!r}, rank {view.ndim}")
+    except BaseException:
         PyBuffer_Release(view)
-        raise TypeError(f"the core takes arrays of numbers of rank 1 or 2, not of format {form!r}, rank {view.ndim}")
+        raise
     source.data = <const char*>view.buf
-    source.number = NUMBER_FORMATS[form]
-    source.size = view.itemsize
+    source.number = number
+    source.size = size
+    source.swapped = form[0] in OTHER_ORDER
     source.rows = view.shape[0]
     source.row_stride = view.strides[0]
     source.columns = view.shape[1] if view.ndim == 2 else 1
-    source.column_stride = view.strides[1] if view.ndim == 2 else view.itemsize
+    source.column_stride = view.strides[1] if view.ndim == 2 else size
     return 0
 
 
-cdef int open_network(
-    network* net, const int64_t[:, ::1] stages, real[::1] parameters, int loss
-) except -1:
+cdef int open_network(network* net, const int64_t[:, ::1] stages, real[::1] parameters, int loss) except -1:
+    """Describe a network whose parameters lie where its stages say."""
+    cdef const stage* s
+    cdef ptrdiff_t i
     if stages.shape[0] < 1 or stages.shape[1] * sizeof(int64_t) != sizeof(stage):
-        raise ValueError(f"stages has {stages.shape[1]} fields, expected {len(STAGE_FIELDS)}")
+        raise ValueError(f"stages is {stages.shape[0]} x {stages.shape[1]}, expected {len(STAGE_FIELDS)} fields")
     memset(net, 0, sizeof(network))
     net.stages = <const stage*>&stages[0, 0]
     net.count = stages.shape[0]
     net.parameters = &parameters[0]
     net.parameter_count = parameters.shape[0]
     net.loss = loss
+    for i in range(net.count):
+        s = net.stages + i
+        if s.inputs < 1 or s.outputs < 1 or (i and s.inputs != net.stages[i - 1].outputs):
+            raise ValueError(f"stage {i} takes {s.inputs} and gives {s.outputs} features, which does not fit")
+        if s.kind == DENSE and (
+            s.weight < 0 or s.bias < 0 or s.weight + s.inputs * s.outputs > net.parameter_count
+            or s.bias + s.outputs > net.parameter_count
+        ):
+            raise ValueError(f"stage {i} lies outside the {net.parameter_count} parameters")
     return 0
 
 
-def scratch(const int64_t[:, ::1] stages, real[::1] any, Py_ssize_t rows):
-    """Elements of the dtype of ``any`` that each thread needs of its own to run so many rows together."""
+cdef int check_tables(const network* net, bint scored) except -1:
+    """Refuse an x, and a y where there is one, that the network cannot take."""
+    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs
+    if net.x.columns != net.stages[0].inputs:
+        raise ValueError(f"x has {net.x.columns} columns, but the network takes {net.stages[0].inputs}")
+    if scored and net.y.rows != net.x.rows:
+        raise ValueError(f"y has {net.y.rows} rows, but x has {net.x.rows}")
+    if scored and net.y.columns != outputs and not (net.loss == CROSS_ENTROPY and net.y.columns == 1):
+        raise ValueError(f"y has {net.y.columns} columns, but the network gives {outputs}")
+    return 0
+
+
+cdef int check_training(const training* job, ptrdiff_t gradients, ptrdiff_t slots, ptrdiff_t settings) except -1:
+    """Refuse rows that x does not have, and an optimiser without the room or the settings it needs."""
+    cdef ptrdiff_t i, wanted = 0
+    if settings < (5 if job.optimizer == ADAM else 4 if job.optimizer == SGD else 2):
+        raise ValueError(f"settings has {settings} entries, too few for the optimiser")
+    if job.optimizer == GRADIENT:
+        if gradients != job.net.parameter_count:
+            raise ValueError(f"gradients has {gradients} entries, expected {job.net.parameter_count}")
+    else:
+        wanted = 2 if job.optimizer == ADAM else job.settings[2] != 0
+    if slots < wanted:
+        raise ValueError(f"state has {slots} rows, expected {wanted}")
+    for i in range(job.rows):
+        if not 0 <= job.order[i] < job.net.x.rows:
+            raise ValueError(f"order[{i}] is {job.order[i]}, but x has {job.net.x.rows} rows")
+    return 0
+
+
+cdef int check_layout(const training* job, real[::1] workspace, int threads) except -1:
+    """Refuse a workspace that its parts do not fit into."""
+    cdef const stage* s
+    cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
+    cdef bint fits = job.block > 0 and job.input_row >= job.net.x.columns
+    fits &= job.input + batch * job.input_row <= room and job.target + batch * job.net.y.columns <= room
+    fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room and job.sums + batch <= room
+    fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(&job.net, &workspace[0], batch)
+    fits &= job.scratch + threads * job.scratch_row <= room
+    for i in range(job.net.count):
+        s = job.net.stages + i
+        fits &= s.row >= padded(s.outputs) and s.output + batch * s.row <= room and s.delta + batch * s.row <= room
+        if s.propagates and s.kind == DENSE:
+            fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room
+    fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
+    if not fits:
+        raise ValueError(f"workspace has {room} entries, too few or ill aligned for {threads} threads of {batch} rows")
+    return 0
+
+
+def packing(const int64_t[:, ::1] stages, real[::1] parameters, Py_ssize_t rows):
+    """Elements that each thread needs to pack matrices into when so many rows run together."""
     cdef network net
-    open_network(&net, stages, any, 0)
-    return scratch_size(&net, &any[0], rows)
+    open_network(&net, stages, parameters, 0)
+    return packing_size(&net, &parameters[0], rows)
 
 
-cdef void train_member(const training* job, real* workspace, team_gate* gate, ptrdiff_t* done) noexcept nogil:
+cdef void train_member(
+    const training* job, real* workspace, team_gate* gate, ptrdiff_t* done, int thread, int team
+) noexcept nogil:
     cdef uint64_t mode = simd_enter()
-    cdef int thread = team_rank()
-    cdef ptrdiff_t batches = train_batches(job, workspace, gate, thread, team_size())
+    cdef ptrdiff_t batches = train_batches(job, workspace, gate, thread, team)
     if thread == 0:
         done[0] = batches
     simd_leave(mode)
@@ -135,10 +206,12 @@ def train(
     cdef team_gate gate
     cdef Py_buffer x_view, y_view
     cdef ptrdiff_t done = 0
-    if order.shape[0] < 1 or batch_size < 1 or threads < 1 or layout.shape[0] != LAYOUT_SIZE:
+    if order.shape[0] < 1 or batch_size < 1 or threads < 1 or layout.shape[0] != len(LAYOUT_FIELDS):
         raise ValueError("order, batch_size, threads and layout must not be empty")
     if losses.shape[0] < ceil_div(order.shape[0], batch_size):
         raise ValueError(f"losses has {losses.shape[0]} entries, too few for {order.shape[0]} rows")
+    if state.shape[0] and state.shape[1] != parameters.shape[0]:
+        raise ValueError(f"state has {state.shape[1]} columns, expected {parameters.shape[0]}")
     open_network(&job.net, stages, parameters, loss)
     job.gradients = &gradients[0] if gradients.shape[0] else NULL
     job.state = &state[0, 0] if state.shape[0] else NULL
@@ -147,36 +220,75 @@ def train(
     job.block, job.input, job.input_row, job.target = layout[0], layout[1], layout[2], layout[3]
     job.values, job.sums, job.scratch, job.scratch_row = layout[4], layout[5], layout[6], layout[7]
     job.losses = &losses[0]
-    if job.scratch_row < scratch_size(&job.net, &workspace[0], batch_size) or job.scratch + threads * job.scratch_row > workspace.shape[0]:
-        raise ValueError(f"workspace has {workspace.shape[0]} entries, too few for {threads} threads")
+    team_gate_init(&gate)
     open_table(x, &x_view, &job.net.x)
     try:
         open_table(y, &y_view, &job.net.y)
-    except BaseException:
+        try:
+            check_tables(&job.net, True)
+            check_training(&job, gradients.shape[0], state.shape[0], settings.shape[0])
+            check_layout(&job, workspace, threads)
+            with nogil:
+                if threads == 1:
+                    train_member(&job, &workspace[0], &gate, &done, 0, 1)
+                else:
+                    with parallel(num_threads=threads):
+                        train_member(&job, &workspace[0], &gate, &done, team_rank(), team_size())
+        finally:
+            PyBuffer_Release(&y_view)
+    finally:
         PyBuffer_Release(&x_view)
-        raise
-    team_gate_init(&gate)
-    with nogil:
-        if threads == 1:
-            train_member(&job, &workspace[0], &gate, &done)
-        else:
-            with parallel(num_threads=threads):
-                train_member(&job, &workspace[0], &gate, &done)
-    PyBuffer_Release(&y_view)
-    PyBuffer_Release(&x_view)
     return done
 
 
 cdef void evaluate_member(
-    const network* net, real* output, real* values, real* workspace, ptrdiff_t share, ptrdiff_t packed,
-    ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows,
+    const network* net, real* output, double* values, real* workspace, ptrdiff_t share, ptrdiff_t packed,
+    ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
 ) noexcept nogil:
     cdef uint64_t mode = simd_enter()
-    cdef int thread = team_rank(), team = team_size()
     cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
-    cdef real* blocks = workspace + thread * share
-    evaluate_rows(net, output, values, blocks, blocks + share - packed, width, block, begin, end - begin, first)
+    cdef real* own = workspace + thread * share
+    evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first)
     simd_leave(mode)
+
+
+cdef double evaluate_table(
+    const network* net, real[:, ::1] output, real[::1] workspace, ptrdiff_t width, ptrdiff_t block, ptrdiff_t packed,
+    ptrdiff_t first, bint scored, int threads,
+) except? -1:
+    """`evaluate` with x and y open."""
+    cdef const stage* last = net.stages + net.count - 1
+    cdef ptrdiff_t rows = output.shape[0], widest = net.x.columns, i
+    cdef ptrdiff_t share = padded(block * (2 * width + net.y.columns + 1)) + packed
+    cdef double* values = NULL
+    cdef double total = 0
+    cdef uint64_t mode
+    check_tables(net, scored)
+    for i in range(net.count):
+        widest = max(widest, net.stages[i].outputs)
+    if rows < 1 or first < 0 or first + rows > net.x.rows or output.shape[1] != last.outputs:
+        raise ValueError(f"output is {rows} x {output.shape[1]}, which does not fit x and the network")
+    if threads < 1 or block < 1 or width < padded(widest) or packed < packing_size(net, &workspace[0], block) or (
+        threads * share + scored * rows * <ptrdiff_t>(sizeof(double) // sizeof(real)) > workspace.shape[0]
+        or (<size_t>&workspace[0]) % sizeof(double)
+    ):
+        raise ValueError(f"workspace has {workspace.shape[0]} entries, too few or ill aligned for {threads} threads")
+    if scored:
+        values = <double*>&workspace[threads * share]
+    with nogil:
+        if threads == 1:
+            evaluate_member(net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows, 0, 1)
+        else:
+            with parallel(num_threads=threads):
+                evaluate_member(
+                    net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows,
+                    team_rank(), team_size(),
+                )
+        if scored:
+            mode = simd_enter()
+            total = sum_in_order(values, rows)
+            simd_leave(mode)
+    return total
 
 
 def evaluate(
@@ -186,145 +298,23 @@ def evaluate(
     """output (rows, outputs) = the network's output for rows first.. of x; returns the sum of their losses.
 
     y is None where no loss is asked for: then 0.  workspace holds, for each thread, two blocks of rows of ``width``
-    elements, their targets, a sum a row and ``packed`` elements, as many as `scratch` says, and behind all a loss a row.
+    elements, their targets, a sum a row and ``packed`` elements, as many as `packing` says, and behind all a loss a row
+    in float64.
     """
     cdef network net
     cdef Py_buffer x_view, y_view
-    cdef ptrdiff_t rows = output.shape[0], share
-    cdef real* values = NULL
-    cdef double total = 0
-    cdef bint scored = y is not None
     open_network(&net, stages, parameters, loss)
-    if rows < 1 or output.shape[1] != net.stages[net.count - 1].outputs or threads < 1 or block < 1 or (
-        packed < scratch_size(&net, &workspace[0], block)
-    ):
-        raise ValueError(f"output is {output.shape[0]} x {output.shape[1]}, which does not fit the network")
     open_table(x, &x_view, &net.x)
     try:
-        if net.x.rows < first + rows or net.x.columns != net.stages[0].inputs:
-            raise ValueError(f"x is {net.x.rows} x {net.x.columns}, which does not fit rows {first}..{first + rows}")
-        if scored:
-            open_table(y, &y_view, &net.y)
-        share = block * (2 * width + net.y.columns + 1) + packed
-        if threads * share + scored * rows > workspace.shape[0]:
-            if scored:
-                PyBuffer_Release(&y_view)
-            raise ValueError(f"workspace has {workspace.shape[0]} entries, too few for {threads} threads")
-    except BaseException:
+        if y is None:
+            return evaluate_table(&net, output, workspace, width, block, packed, first, False, threads)
+        open_table(y, &y_view, &net.y)
+        try:
+            return evaluate_table(&net, output, workspace, width, block, packed, first, True, threads)
+        finally:
+            PyBuffer_Release(&y_view)
+    finally:
         PyBuffer_Release(&x_view)
-        raise
-    if scored:
-        values = &workspace[threads * share]
-    with nogil:
-        if threads == 1:
-            evaluate_member(&net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows)
-        else:
-            with parallel(num_threads=threads):
-                evaluate_member(&net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows)
-        if scored:
-            total = sum_in_order(values, rows)
-    if scored:
-        PyBuffer_Release(&y_view)
-    PyBuffer_Release(&x_view)
-    return total
-
-
-def dense_forward(
-    const real[:, ::1] x, const real[:, ::1] weight, const real[::1] bias, real[:, ::1] z, int threads,
-):
-    """z = x @ weight + bias."""
-    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
-    if x.shape[1] != inputs or bias.shape[0] != outputs or z.shape[0] != rows or z.shape[1] != outputs:
-        raise ValueError("x, weight, bias and z do not fit each other")
-    with nogil, parallel(num_threads=threads):
-        dense_forward_member(&z[0, 0], &x[0, 0], &weight[0, 0], &bias[0], rows, inputs, outputs)
-
-
-cdef void dense_forward_member(
-    real* z, const real* x, const real* weight, const real* bias, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs
-) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
-    cdef ptrdiff_t first = cut(rows, team_size(), team_rank()), last = cut(rows, team_size(), team_rank() + 1)
-    dense_forward_rows(
-        z + first * outputs, outputs, x + first * inputs, inputs, weight, bias, <real*>NULL, last - first, inputs, outputs,
-        TILE_STORE,
-    )
-    simd_leave(mode)
-
-
-def dense_backward(
-    const real[:, ::1] x, const real[:, ::1] weight, const real[:, ::1] dz, real[:, ::1] dx, real[:, ::1] dweight,
-    real[::1] dbias, real[::1] transposed, int threads,
-):
-    """dx = dz @ weight.T, dweight = x.T @ dz, dbias = dz.sum(0); an empty dx is not formed."""
-    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
-    cdef ptrdiff_t transposed_row = ceil_div(inputs, 16) * 16
-    cdef real* dx_start = NULL
-    cdef team_gate gate
-    if x.shape[1] != inputs or dz.shape[0] != rows or dz.shape[1] != outputs or dbias.shape[0] != outputs or (
-        dweight.shape[0] != inputs or dweight.shape[1] != outputs
-    ):
-        raise ValueError("x, weight, dz, dweight and dbias do not fit each other")
-    if dx.shape[0]:
-        if dx.shape[0] != rows or dx.shape[1] != inputs or transposed.shape[0] < outputs * transposed_row:
-            raise ValueError("dx or transposed does not fit x and weight")
-        dx_start = &dx[0, 0]
-    team_gate_init(&gate)
-    with nogil, parallel(num_threads=threads):
-        dense_backward_member(
-            &x[0, 0], &weight[0, 0], &dz[0, 0], dx_start, &dweight[0, 0], &dbias[0], &transposed[0] if dx_start else NULL,
-            transposed_row, rows, inputs, outputs, &gate,
-        )
-
-
-cdef void dense_backward_member(
-    const real* x, const real* weight, const real* dz, real* dx, real* dweight, real* dbias, real* transposed,
-    ptrdiff_t transposed_row, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, team_gate* gate,
-) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
-    dense_backward_share(
-        x, weight, dz, dx, dweight, dbias, transposed, transposed_row, rows, inputs, outputs, gate, team_rank(),
-        team_size(),
-    )
-    simd_leave(mode)
-
-
-def activation_forward(int activation, const real[:, ::1] z, real[:, ::1] a, int threads):
-    """a = f(z) row by row; a may be z."""
-    cdef ptrdiff_t rows = z.shape[0], columns = z.shape[1]
-    if a.shape[0] != rows or a.shape[1] != columns:
-        raise ValueError("z and a do not fit each other")
-    with nogil, parallel(num_threads=threads):
-        activation_forward_member(activation, &a[0, 0], &z[0, 0], rows, columns)
-
-
-cdef void activation_forward_member(
-    int activation, real* a, const real* z, ptrdiff_t rows, ptrdiff_t columns
-) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
-    cdef ptrdiff_t r
-    for r in range(cut(rows, team_size(), team_rank()), cut(rows, team_size(), team_rank() + 1)):
-        activation_forward_row(activation, a + r * columns, z + r * columns, columns)
-    simd_leave(mode)
-
-
-def activation_backward(int activation, const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dz, int threads):
-    """dz = da * f'(z), from the output a, row by row; dz may be da."""
-    cdef ptrdiff_t rows = a.shape[0], columns = a.shape[1]
-    if da.shape[0] != rows or da.shape[1] != columns or dz.shape[0] != rows or dz.shape[1] != columns:
-        raise ValueError("a, da and dz do not fit each other")
-    with nogil, parallel(num_threads=threads):
-        activation_backward_member(activation, &dz[0, 0], &da[0, 0], &a[0, 0], rows, columns)
-
-
-cdef void activation_backward_member(
-    int activation, real* dz, const real* da, const real* a, ptrdiff_t rows, ptrdiff_t columns
-) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
-    cdef ptrdiff_t r
-    for r in range(cut(rows, team_size(), team_rank()), cut(rows, team_size(), team_rank() + 1)):
-        activation_backward_row(activation, dz + r * columns, da + r * columns, a + r * columns, columns)
-    simd_leave(mode)
 
 
 def find_nonfinite(x, real[::1] scratch):
@@ -367,14 +357,14 @@ def multiply_add(Py_ssize_t rounds, real[::1] out, int threads):
     if out.shape[0] < 64 * threads:
         raise ValueError(f"out has {out.shape[0]} entries, expected at least {64 * threads}")
     with nogil, parallel(num_threads=threads):
-        multiply_add_member(&out[0], rounds, &flops)
+        multiply_add_member(&out[0], rounds, &flops, team_rank(), team_size())
     return flops
 
 
-cdef void multiply_add_member(real* out, ptrdiff_t rounds, ptrdiff_t* flops) noexcept nogil:
-    cdef ptrdiff_t done = multiply_add_thread(out + 64 * team_rank(), rounds)
-    if team_rank() == 0:
-        flops[0] = done * team_size()
+cdef void multiply_add_member(real* out, ptrdiff_t rounds, ptrdiff_t* flops, int thread, int team) noexcept nogil:
+    cdef ptrdiff_t done = multiply_add_thread(out + 64 * thread, rounds)
+    if thread == 0:
+        flops[0] = done * team
 
 
 def shuffle(int64_t[::1] order, uint64_t seed, uint64_t epoch):
@@ -382,3 +372,6 @@ def shuffle(int64_t[::1] order, uint64_t seed, uint64_t epoch):
     if order.shape[0]:
         with nogil:
             shuffle_rows(&order[0], order.shape[0], seed, epoch)
+
+
+include "core_layers.pxi"

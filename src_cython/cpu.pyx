@@ -2,7 +2,10 @@
 
 cdef extern from *:
     """
-    #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+    #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+    #define HAS_V3 __builtin_cpu_supports("x86-64-v3")
+    #define HAS_V4 __builtin_cpu_supports("x86-64-v4")
+    #elif defined(__x86_64__) && defined(__GNUC__) /* knows the features that decide, but not the levels' names */
     #define HAS_V3 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && \\
                     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
     #define HAS_V4 (HAS_V3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \\

@@ -20,17 +20,13 @@ cdef inline ptrdiff_t cut(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t part) noex
     return total // parts * part + (part if part < longer else longer)
 
 
-cdef inline ptrdiff_t panel_count(const real* any, ptrdiff_t columns) noexcept nogil:
-    return ceil_div(columns, panel_columns(any))
+cdef inline ptrdiff_t vector_cut(const real* like, ptrdiff_t columns, ptrdiff_t parts, ptrdiff_t part) noexcept nogil:
+    """First column of a part of an even cut into whole vectors; the end of the last is ``columns``."""
+    return min(lanes(like) * cut(ceil_div(columns, lanes(like)), parts, part), columns) if part else 0
 
 
-cdef inline ptrdiff_t panel_start(const real* any, ptrdiff_t columns, ptrdiff_t panel) noexcept nogil:
-    """First column of a panel: whole vectors, evenly cut; the end of the last is ``columns``."""
-    cdef ptrdiff_t start
-    if panel == 0:
-        return 0
-    start = lanes(any) * cut(ceil_div(columns, lanes(any)), panel_count(any, columns), panel)
-    return start if start < columns else columns
+cdef inline ptrdiff_t panel_count(const real* like, ptrdiff_t columns) noexcept nogil:
+    return ceil_div(columns, panel_columns(like))
 
 
 cdef enum:
@@ -44,12 +40,12 @@ cdef enum:
     STRIP_COLUMNS = 1024
 
 
-cdef inline bint worth_packing(const real* any, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
+cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
     return b_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and tiles >= PACKED_TILES
 
 
-cdef inline ptrdiff_t whole_vectors(const real* any, ptrdiff_t columns) noexcept nogil:
-    return ceil_div(columns, lanes(any)) * lanes(any)
+cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcept nogil:
+    return ceil_div(columns, lanes(like)) * lanes(like)
 
 
 cdef inline void multiply(
@@ -67,7 +63,7 @@ cdef inline void multiply(
         return
     height, longer = rows // tiles, rows % tiles
     for panel in range(panels):
-        left, right = right, panel_start(c, columns, panel + 1)
+        left, right = right, vector_cut(c, columns, panels, panel + 1)
         p.b = b + left
         p.bias = bias + left if bias != NULL else NULL
         if packed != NULL and worth_packing(c, b_k, tiles):
@@ -116,25 +112,20 @@ cdef inline void dense_input_gradient(
     multiply(&p, dz, transposed, dx, <const real*>NULL, y, packed, rows, inputs)
 
 
-cdef inline ptrdiff_t strip_count(const real* any, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
+cdef inline ptrdiff_t strip_count(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
     """Blocks of columns that dW is formed in: dZ's share of one stays in a second-level cache while all rows pass."""
     cdef ptrdiff_t by_cache = ceil_div(batch * outputs * <ptrdiff_t>sizeof(real), STRIP_BYTES)
-    cdef ptrdiff_t by_scratch = ceil_div(outputs, STRIP_COLUMNS - 2 * lanes(any))
-    return min(max(by_cache, by_scratch), ceil_div(outputs, lanes(any)))
-
-
-cdef inline ptrdiff_t strip_start(const real* any, ptrdiff_t outputs, ptrdiff_t strips, ptrdiff_t strip) noexcept nogil:
-    """First column of a block: whole vectors, evenly cut; the end of the last is ``outputs``."""
-    return min(lanes(any) * cut(ceil_div(outputs, lanes(any)), strips, strip), outputs)
+    cdef ptrdiff_t by_scratch = ceil_div(outputs, STRIP_COLUMNS - 2 * lanes(like))
+    return min(max(by_cache, by_scratch), ceil_div(outputs, lanes(like)))
 
 
 cdef inline void pack_panels(
     real* packed, const real* matrix, ptrdiff_t row, ptrdiff_t depth, ptrdiff_t columns
 ) noexcept nogil:
     """The panels of a block of columns one after the other, each (depth, its columns)."""
-    cdef ptrdiff_t panel, left, right = 0
-    for panel in range(panel_count(matrix, columns)):
-        left, right = right, panel_start(matrix, columns, panel + 1)
+    cdef ptrdiff_t panels = panel_count(matrix, columns), panel, left, right = 0
+    for panel in range(panels):
+        left, right = right, vector_cut(matrix, columns, panels, panel + 1)
         pack(packed + depth * left, matrix + left, row, depth, <int>(right - left))
 
 
@@ -148,12 +139,12 @@ cdef inline void dense_weight_gradient(
     2 B I O flops.
     """
     cdef product p
-    cdef ptrdiff_t panel, left, right = 0
+    cdef ptrdiff_t panels = panel_count(dz, outputs), panel, left, right = 0
     p.a, p.a_row, p.a_k, p.b_k, p.depth = x, 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
     p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, False
-    for panel in range(panel_count(dz, outputs)):
-        left, right = right, panel_start(dz, outputs, panel + 1)
+    for panel in range(panels):
+        left, right = right, vector_cut(dz, outputs, panels, panel + 1)
         p.b = dz + left
         if dz_row == 0:
             p.b, p.b_k = dz + batch * left, whole_vectors(dz, right - left)

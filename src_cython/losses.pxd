@@ -10,9 +10,9 @@ The cross entropies are computed from z, which enters the last activation, so th
 1 for a sum, 1 / samples for the mean over a batch, 1 / (samples outputs) where the mean is over all elements.
 """
 
-from libc.stdint cimport int64_t
+from libc.math cimport NAN
 
-from real cimport exp_sum_row, log1p_exp_row, log_row, max_row, real, sigmoid_row
+from real cimport exp_sum_row, is_one_run, log1p_exp_row, log_row, max_row, real, sigmoid_row
 
 cdef enum loss_code:
     MSE = 0
@@ -34,8 +34,8 @@ cdef inline double loss_scale(int loss, bint summed, ptrdiff_t rows, ptrdiff_t o
     return 1.0 / rows if loss == CROSS_ENTROPY else 1.0 / (<double>rows * outputs)
 
 
-cdef inline double sum_in_order(const real* x, ptrdiff_t n) noexcept nogil:
-    """The sum of n numbers in float64: SUMS interleaved sums, then those one after the other."""
+cdef inline double sum_in_order(const double* x, ptrdiff_t n) noexcept nogil:
+    """SUMS interleaved sums, then those one after the other."""
     cdef double sums[SUMS]
     cdef double total = 0
     cdef ptrdiff_t i = 0
@@ -82,13 +82,13 @@ cdef inline double squared_distance(const real* a, const real* t, ptrdiff_t n) n
 
 
 cdef inline void mse_rows(
-    real* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
+    double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
     const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
 ) noexcept nogil:
     """values (rows) and, unless delta is NULL, dA; delta may be a."""
     cdef ptrdiff_t r, j
     for r in range(rows):
-        values[r] = <real>squared_distance(a, target, outputs)
+        values[r] = squared_distance(a, target, outputs)
         if delta != NULL:
             for j in range(outputs):
                 delta[j] = 2 * scale * (a[j] - target[j])
@@ -98,47 +98,57 @@ cdef inline void mse_rows(
 
 
 cdef inline void bce_rows(
-    real* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row,
+    double* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row,
     const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
 ) noexcept nogil:
     """values (rows) and, unless delta is NULL, dZ; overwrites z."""
+    cdef ptrdiff_t runs = 1 if is_one_run(z_row, outputs) else rows
+    cdef ptrdiff_t run = (rows - 1) * z_row + outputs if runs == 1 else outputs
     cdef ptrdiff_t r, j
+    cdef double total
+    if delta != NULL:
+        for r in range(runs):
+            sigmoid_row(delta + r * delta_row, z + r * z_row, run)
     for r in range(rows):
-        if delta != NULL:
-            sigmoid_row(delta, z, outputs)
-            for j in range(outputs):
-                delta[j] = scale * (delta[j] - target[j])
-            delta += delta_row
-        values[r] = 0
-        for j in range(outputs):  # the part without logarithm first: it is signed, and cancels nothing
-            values[r] += (z[j] if z[j] > 0 else 0) - z[j] * target[j]
-        log1p_exp_row(z, z, outputs)
+        total = 0
         for j in range(outputs):
-            values[r] += z[j]
-        z += z_row
-        target += outputs
+            total += (z[r * z_row + j] if z[r * z_row + j] > 0 else 0) - z[r * z_row + j] * target[r * outputs + j]
+        values[r] = total
+        if delta != NULL:
+            for j in range(outputs):
+                delta[r * delta_row + j] = scale * (delta[r * delta_row + j] - target[r * outputs + j])
+    for r in range(runs):
+        log1p_exp_row(z + r * z_row, z + r * z_row, run)
+    for r in range(rows):
+        total = 0
+        for j in range(outputs):
+            total += z[r * z_row + j]
+        values[r] += total
 
 
 cdef inline void cross_entropy_rows(
-    real* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
+    double* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
     const real* target, ptrdiff_t target_columns, ptrdiff_t rows, ptrdiff_t outputs, real scale,
 ) noexcept nogil:
     """values (rows) and, unless delta is NULL, dZ; overwrites z and sums (rows).
 
-    target holds a label a row (target_columns = 1) or a distribution a row (target_columns = outputs).
+    target holds a label a row (target_columns = 1) or a distribution a row (target_columns = outputs).  Labels were
+    checked, but they lie in memory that is not ours: one that is no longer a label gives a loss of NaN.
     """
-    cdef ptrdiff_t r, j, label
+    cdef ptrdiff_t r, j, label = 0
     cdef real largest, share
     cdef real* e
+    cdef double total
     for r in range(rows):
         largest = max_row(z, outputs)
         if target_columns == 1:
-            label = <ptrdiff_t>target[0]
-            values[r] = largest - z[label]
+            label = <ptrdiff_t>target[0] if 0 <= target[0] < outputs else -1
+            values[r] = largest - z[label] if label >= 0 else NAN
         else:
-            values[r] = 0
+            total = 0
             for j in range(outputs):
-                values[r] += target[j] * (largest - z[j])
+                total += target[j] * (largest - z[j])
+            values[r] = total
         e = delta if delta != NULL else z
         sums[r] = exp_sum_row(e, z, largest, outputs)
         if delta != NULL:
@@ -146,7 +156,8 @@ cdef inline void cross_entropy_rows(
             if target_columns == 1:
                 for j in range(outputs):
                     e[j] *= share
-                e[label] -= scale
+                if label >= 0:
+                    e[label] -= scale
             else:
                 for j in range(outputs):
                     e[j] = e[j] * share - scale * target[j]
@@ -159,15 +170,17 @@ cdef inline void cross_entropy_rows(
 
 
 cdef inline void loss_rows(
-    int loss, real* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
+    int loss, double* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
     const real* target, ptrdiff_t target_columns, ptrdiff_t rows, ptrdiff_t outputs, double scale,
 ) noexcept nogil:
-    """The losses of a block of rows, and the gradient for the last layer: dA for mse, dZ for the cross entropies.
+    """The losses of a block of rows in float64, and the gradient for the last layer: dA for mse, else dZ.
 
     z holds A for mse.  delta is NULL where no gradient is wanted.
     """
     if loss == CROSS_ENTROPY:
-        cross_entropy_rows(values, delta, delta_row, z, z_row, sums, target, target_columns, rows, outputs, <real>scale)
+        cross_entropy_rows(
+            values, delta, delta_row, z, z_row, sums, target, target_columns, rows, outputs, <real>scale
+        )
     elif loss == BCE:
         bce_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
     else:

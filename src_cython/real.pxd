@@ -82,12 +82,25 @@ cdef extern from "convert.h" nogil:
     void f32_convert_swapped_rows(float*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
     void f64_convert_swapped_rows(double*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
 
+cdef enum:
+    LINE = 16  # elements that padded rows are a multiple of: whole vectors at every level
+    PADDING = 2 * LINE  # rows with less than this behind them are run through as one
+
 cdef extern from "<math.h>" nogil:
     float sqrtf(float)
     double sqrt(double)
 
 
-cdef inline int panel_columns(const real* any) noexcept nogil:
+cdef inline bint is_one_run(ptrdiff_t row, ptrdiff_t columns) noexcept nogil:
+    """Whether a function of single numbers may run through a block of rows and the padding between them at once."""
+    return row - columns < PADDING
+
+
+cdef inline ptrdiff_t padded(ptrdiff_t columns) noexcept nogil:
+    return (columns + LINE - 1) // LINE * LINE
+
+
+cdef inline int panel_columns(const real* like) noexcept nogil:
     """Columns of a full register tile."""
     if real is float:
         return TILE_VECTORS * f32_LANES
@@ -95,7 +108,7 @@ cdef inline int panel_columns(const real* any) noexcept nogil:
         return TILE_VECTORS * f64_LANES
 
 
-cdef inline int lanes(const real* any) noexcept nogil:
+cdef inline int lanes(const real* like) noexcept nogil:
     if real is float:
         return f32_LANES
     else:

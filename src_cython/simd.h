@@ -26,6 +26,10 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define SIMD_AVX512
+#endif
+
 /* Lanes that one reduction adds, whatever the vector's width: one AVX-512 vector. */
 enum { f32_GROUP = 16, f64_GROUP = 8 };
 
@@ -34,7 +38,7 @@ enum { f32_GROUP = 16, f64_GROUP = 8 };
 #define F64_TWO52 4503599627370496.0 /* 2^52 */
 
 /* ---------------------------------------------------------------------------------------- AVX-512 */
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(SIMD_AVX512)
 #define SIMD_NAME "AVX-512"
 
 enum { f32_LANES = 16, f64_LANES = 8 };
@@ -334,7 +338,7 @@ SIMD_1(f64, double, uint64_t, 0x8000000000000000u, 52, 0x000fffffffffffffu, 1.0,
         return t[0];                                                                                              \
     }
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#if defined(SIMD_AVX512)
 /* The same trees with the vector folded in halves: no trip through memory. */
 SIMD_INLINE float f32_reduce_add(const f32_vec *parts) {
     __m256 h = _mm256_add_ps(_mm512_castps512_ps256(*parts), _mm512_extractf32x8_ps(*parts, 1));
@@ -358,13 +362,13 @@ SIMD_REDUCE(f64, double, max, a > b ? a : b)
 
 /* --------------------------------------------------------------------------------- square transposes */
 
-/* dst (n, n) = transpose of src (n, n), n = BLOCK: 8 floats or 4 doubles a side where 256-bit vectors exist. */
+/* out (n, n) = transpose of matrix (n, n), n = BLOCK: 8 floats or 4 doubles a side where 256-bit vectors exist. */
 #if defined(__AVX2__)
 enum { f32_BLOCK = 8, f64_BLOCK = 4 };
 
-SIMD_INLINE void f32_transpose_block(float *dst, ptrdiff_t ld_dst, const float *src, ptrdiff_t ld_src) {
+SIMD_INLINE void f32_transpose_block(float *out, ptrdiff_t out_row, const float *matrix, ptrdiff_t row) {
     __m256 r[8], s[8];
-    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(src + i * ld_src);
+    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(matrix + i * row);
     for (int i = 0; i < 8; i += 2) {
         s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
@@ -376,28 +380,28 @@ SIMD_INLINE void f32_transpose_block(float *dst, ptrdiff_t ld_dst, const float *
         r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
     }
     for (int i = 0; i < 4; i++) {
-        _mm256_storeu_ps(dst + i * ld_dst, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-        _mm256_storeu_ps(dst + (i + 4) * ld_dst, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+        _mm256_storeu_ps(out + i * out_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_storeu_ps(out + (i + 4) * out_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
     }
 }
-SIMD_INLINE void f64_transpose_block(double *dst, ptrdiff_t ld_dst, const double *src, ptrdiff_t ld_src) {
+SIMD_INLINE void f64_transpose_block(double *out, ptrdiff_t out_row, const double *matrix, ptrdiff_t row) {
     __m256d r[4], s[4];
-    for (int i = 0; i < 4; i++) r[i] = _mm256_loadu_pd(src + i * ld_src);
+    for (int i = 0; i < 4; i++) r[i] = _mm256_loadu_pd(matrix + i * row);
     for (int i = 0; i < 4; i += 2) {
         s[i] = _mm256_unpacklo_pd(r[i], r[i + 1]);
         s[i + 1] = _mm256_unpackhi_pd(r[i], r[i + 1]);
     }
     for (int i = 0; i < 2; i++) {
-        _mm256_storeu_pd(dst + i * ld_dst, _mm256_permute2f128_pd(s[i], s[i + 2], 0x20));
-        _mm256_storeu_pd(dst + (i + 2) * ld_dst, _mm256_permute2f128_pd(s[i], s[i + 2], 0x31));
+        _mm256_storeu_pd(out + i * out_row, _mm256_permute2f128_pd(s[i], s[i + 2], 0x20));
+        _mm256_storeu_pd(out + (i + 2) * out_row, _mm256_permute2f128_pd(s[i], s[i + 2], 0x31));
     }
 }
 #else
 enum { f32_BLOCK = 4, f64_BLOCK = 4 };
 #define SIMD_TRANSPOSE(P, real)                                                                                   \
-    SIMD_INLINE void P##_transpose_block(real *dst, ptrdiff_t ld_dst, const real *src, ptrdiff_t ld_src) {        \
+    SIMD_INLINE void P##_transpose_block(real *out, ptrdiff_t out_row, const real *matrix, ptrdiff_t row)  {        \
         for (int i = 0; i < 4; i++)                                                                               \
-            for (int j = 0; j < 4; j++) dst[j * ld_dst + i] = src[i * ld_src + j];                                \
+            for (int j = 0; j < 4; j++) out[j * out_row + i] = matrix[i * row + j];                                \
     }
 SIMD_TRANSPOSE(f32, float)
 SIMD_TRANSPOSE(f64, double)

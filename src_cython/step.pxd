@@ -1,9 +1,9 @@
 """The training step under the tile schedule, and the forward pass of evaluation: what one thread of a team does.
 
-A batch is two phases with a meeting of all threads after each.  In the first a thread takes its own rows through gather, forward, loss
-and the whole backward chain, a block of rows at a time, and meets nobody.  In the second it takes its own strips of the
-parameters, forms each strip of dW = X^T dZ over the whole batch and updates the parameters with it at once.  Which
-thread does what changes no sum, so the bits do not depend on the team.
+A batch is two phases with a meeting of all threads after each.  In the first a thread takes its own rows through
+gather, forward, loss and the whole backward chain, a block of rows at a time, and meets nobody.  In the second it takes
+its own strips of the parameters, forms each strip of dW = X^T dZ over the whole batch and updates the parameters with
+it at once.  Which thread does what changes no sum, so the bits do not depend on the team.
 """
 
 from libc.math cimport isfinite
@@ -13,12 +13,15 @@ from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
 from dense cimport (
-    PACKED_TILES, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient, dense_weight_gradient,
-    pack_panels, strip_count, strip_start, worth_packing,
+    PACKED_TILES, STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient,
+    dense_weight_gradient, pack_panels, strip_count, vector_cut, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport GRADIENT, rule_at, update, update_rule
-from real cimport TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, lanes, panel_columns, real, table, transpose
+from real cimport (
+    TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, is_one_run, lanes, padded, panel_columns, real, table,
+    transpose,
+)
 from team cimport team_gate, team_meet
 
 cdef enum stage_kind:
@@ -62,8 +65,8 @@ cdef struct training:
     ptrdiff_t batch_size
     ptrdiff_t block           # rows that go through phase 1 together
     int64_t step
-    # In the workspace: the batch, its targets, a loss and a sum of exponentials a row; and a thread's own: a strip
-    # of dW, and what is packed.
+    # In the workspace: the batch, its targets, a loss (float64) and a sum of exponentials a row; and a thread's own:
+    # a strip of dW, and what is packed.
     void* workspace
     ptrdiff_t input
     ptrdiff_t input_row
@@ -75,8 +78,7 @@ cdef struct training:
     double* losses
 
 cdef enum:
-    TILE_SCRATCH = 8192  # elements: TILE_ROWS x STRIP_COLUMNS
-    PADDING = 32  # elements: rows with less behind them are run through as one
+    STRIP_SCRATCH = TILE_ROWS * STRIP_COLUMNS  # elements of a strip of dW
 
 
 cdef inline void stage_forward(
@@ -93,7 +95,7 @@ cdef inline void stage_forward(
         if activation == RELU or activation == IDENTITY:
             return
         x, x_row = a, a_row
-    if x_row == a_row and is_elementwise(activation) and a_row - s.outputs < PADDING:
+    if x_row == a_row and is_elementwise(activation) and is_one_run(a_row, s.outputs):
         activation_forward(activation, a, x, (rows - 1) * a_row + s.outputs)  # the padding in between too
         return
     for r in range(rows):
@@ -143,12 +145,14 @@ cdef inline void backpropagate_rows(
         )
         x, x_row = a, net.stages[i].row
     loss_rows(
-        net.loss, workspace + job.values + first, dz, last.row, a, last.row, workspace + job.sums + first,
+        net.loss, <double*>(workspace + job.values) + first, dz, last.row, a, last.row, workspace + job.sums + first,
         target, net.y.columns, rows, last.outputs, scale,
     )
     if not logits:
         for r in range(rows):
-            activation_backward(<int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs)
+            activation_backward(
+                <int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs
+            )
     for i in range(net.count - 1, 0, -1):
         if net.stages[i].propagates:
             stage_backward(net.stages + i, net.stages + i - 1, workspace, workspace, packed, first, rows)
@@ -203,7 +207,7 @@ cdef inline void update_parameters(
     cdef const network* net = &job.net
     cdef const stage* s
     cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
-    cdef real* packed = scratch + TILE_SCRATCH
+    cdef real* packed = scratch + STRIP_SCRATCH
     cdef const real* x = workspace + job.input
     cdef const real* dz
     cdef ptrdiff_t x_row = job.input_row, total = 0, begin, end, i, strips, strip, tiles, tile, length
@@ -214,9 +218,9 @@ cdef inline void update_parameters(
     begin, end = cut(total, team, thread), cut(total, team, thread + 1)  # of what is left to count
     for i in range(net.count):
         s = net.stages + i
-        tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, batch, s.outputs), 0
+        tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, job.batch_size, s.outputs), 0
         for strip in range(strips if s.kind == DENSE else 0):
-            left, right = right, strip_start(x, s.outputs, strips, strip + 1)
+            left, right = right, vector_cut(x, s.outputs, strips, strip + 1)
             length = ceil_div(right - left, lanes(x))
             first, last = first_tile(begin, length, tiles), first_tile(end, length, tiles)
             begin, end = begin - tiles * length, end - tiles * length
@@ -237,20 +241,20 @@ cdef inline void update_parameters(
         x, x_row = workspace + s.output, s.row
 
 
-cdef inline ptrdiff_t scratch_size(const network* net, const real* any, ptrdiff_t batch) noexcept nogil:
-    """Elements a thread needs of its own for a step: a strip of dW, and the largest panel or strip that is packed."""
+cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff_t batch) noexcept nogil:
+    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strip of dZ."""
     cdef const stage* s
     cdef ptrdiff_t size = 0, i
     for i in range(net.count):
         s = net.stages + i
         if s.kind == DENSE:
-            if worth_packing(any, s.outputs, PACKED_TILES):
-                size = max(size, (s.inputs + 1) * panel_columns(any))
-            if s.propagates and worth_packing(any, s.transposed_row, PACKED_TILES):
-                size = max(size, (s.outputs + 1) * panel_columns(any))
-            if worth_packing(any, s.row, PACKED_TILES):
-                size = max(size, batch * (ceil_div(s.outputs, strip_count(any, batch, s.outputs)) + 2 * lanes(any)))
-    return TILE_SCRATCH + size
+            if worth_packing(like, s.outputs, PACKED_TILES):
+                size = max(size, (s.inputs + 1) * panel_columns(like))
+            if s.propagates and worth_packing(like, s.transposed_row, PACKED_TILES):
+                size = max(size, (s.outputs + 1) * panel_columns(like))
+            if worth_packing(like, s.row, PACKED_TILES):
+                size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))
+    return padded(size)
 
 
 cdef inline void transpose_weights(const training* job, real* workspace, int thread, int team) noexcept nogil:
@@ -276,7 +280,7 @@ cdef inline ptrdiff_t train_batches(
     cdef ptrdiff_t batches = ceil_div(job.rows, job.batch_size), batch, start, size, first, last, blocks, i
     cdef double scale, loss
     cdef update_rule rule
-    cdef real* packed = workspace + job.scratch + thread * job.scratch_row + TILE_SCRATCH
+    cdef real* packed = workspace + job.scratch + thread * job.scratch_row + STRIP_SCRATCH
     transpose_weights(job, workspace, thread, team)
     team_meet(gate, team)
     for batch in range(batches):
@@ -291,7 +295,7 @@ cdef inline ptrdiff_t train_batches(
                 cut(last - first, blocks, i + 1) - cut(last - first, blocks, i), scale,
             )
         team_meet(gate, team)
-        loss = scale * sum_in_order(workspace + job.values, size)  # by every thread: all must decide alike
+        loss = scale * sum_in_order(<double*>(workspace + job.values), size)  # by every thread: all must decide alike
         if thread == 0:
             job.losses[batch] = loss
         if not isfinite(loss):
@@ -303,39 +307,42 @@ cdef inline ptrdiff_t train_batches(
 
 
 cdef inline void evaluate_rows(
-    const network* net, real* output, real* values, real* scratch, real* packed, ptrdiff_t width, ptrdiff_t block,
+    const network* net, real* output, double* values, real* scratch, real* packed, ptrdiff_t width, ptrdiff_t block,
     ptrdiff_t first, ptrdiff_t rows, ptrdiff_t offset,
 ) noexcept nogil:
-    """output (rows, outputs) for rows first.. of x, and where net has targets the rows' losses into values.
+    """output (rows, outputs) for rows first.. of x, and unless values is NULL the rows' losses.
 
-    scratch holds two blocks of (block, width), the targets of a block and a sum a row; x is read from row ``offset`` on.
+    scratch holds two blocks of (block, width), the targets of a block and a sum a row; x is read from row ``offset``.
     """
     cdef const stage* last = net.stages + net.count - 1
+    cdef bint logits = takes_logits(net.loss)
     cdef real* x
     cdef real* a
+    cdef real* z
     cdef real* target = scratch + 2 * block * width
     cdef real* sums = target + block * net.y.columns
-    cdef ptrdiff_t done = 0, n, i, r
-    while done < rows:
-        n = min(block, rows - done)
-        x, a = scratch, scratch + block * width
-        convert_rows(x, width, &net.x, <const int64_t*>NULL, offset + first + done, n)
+    cdef ptrdiff_t end = first + rows, x_row, a_row, n, i, r
+    while first < end:
+        n = min(block, end - first)
+        x, x_row, a = scratch, padded(net.x.columns), scratch + block * width
+        convert_rows(x, x_row, &net.x, <const int64_t*>NULL, offset + first, n)
         for i in range(net.count):
+            a_row = padded(net.stages[i].outputs)
             stage_forward(
-                net.stages + i, <const real*>net.parameters, a, width, x, width, packed, n,
+                net.stages + i, <const real*>net.parameters, a, a_row, x, x_row, packed, n,
                 IDENTITY if i + 1 == net.count else <int>net.stages[i].activation,
             )
-            x, a = a, x
+            x, x_row, a = a, a_row, x
         for r in range(n):
             activation_forward(
-                <int>last.activation, output + (first + done + r) * last.outputs, x + r * width, last.outputs
+                <int>last.activation, output + (first + r) * last.outputs, x + r * x_row, last.outputs
             )
         if values != NULL:
-            convert_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first + done, n)
-            if takes_logits(net.loss):
-                loss_rows(net.loss, values + first + done, <real*>NULL, 0, x, width, sums,
-                          target, net.y.columns, n, last.outputs, 1)
-            else:
-                loss_rows(net.loss, values + first + done, <real*>NULL, 0, output + (first + done) * last.outputs,
-                          last.outputs, sums, target, net.y.columns, n, last.outputs, 1)
-        done += n
+            convert_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first, n)
+            z = x
+            if not logits:
+                z, x_row = output + first * last.outputs, last.outputs
+            loss_rows(
+                net.loss, values + first, <real*>NULL, 0, z, x_row, sums, target, net.y.columns, n, last.outputs, 1
+            )
+        first += n

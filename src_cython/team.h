@@ -8,7 +8,7 @@
 
 #ifdef _OPENMP
 #include <omp.h>
-#include <stdatomic.h> /* MSVC, untried: /std:c11 /experimental:c11atomics */
+#include <stdatomic.h>
 #if defined(_WIN32)
 #include <windows.h>
 #define team_yield() SwitchToThread()

@@ -21,7 +21,7 @@
 #include "vmath.h"
 
 /* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least. */
-#if defined(__AVX512F__)
+#if defined(SIMD_AVX512)
 enum { TILE_ROWS = 8, TILE_VECTORS = 3 }; /* 24 + 3 + 1 of 32 */
 #elif defined(__AVX2__)
 enum { TILE_ROWS = 4, TILE_VECTORS = 3 }; /* 12 + 3 + 1 of 16 */
@@ -78,7 +78,8 @@ SIMD_INLINE vec FN(tile_epilogue)(int epilogue, vec c, vec y) {
 /* rows, vectors and whole are constants wherever this is expanded, so that `c` is registers and nothing else. */
 SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole, const product *p, real_t *out, int n) {
     const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
-#define LOAD_B(from, v) (whole || (v) + 1 < vectors ? FN(load)((from) + (v)*LANES) : FN(load_tail)((from) + (v)*LANES, tail))
+#define LOAD_B(from, v)                                                                                           \
+    (whole || (v) + 1 < vectors ? FN(load)((from) + (v) * LANES) : FN(load_tail)((from) + (v) * LANES, tail))
     vec c[TILE_ROWS][TILE_VECTORS];
     SIMD_UNROLL
     for (int v = 0; v < vectors; v++) {
@@ -136,7 +137,7 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
 #define TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3)
     switch (rows * 4 + vectors) {
         TILES(1) TILES(2) TILES(3) TILES(4)
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(SIMD_AVX512) || defined(__aarch64__)
         TILES(5) TILES(6) TILES(7) TILES(8)
 #endif
     default: break;
@@ -145,18 +146,20 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
 #undef TILE
 }
 
-/* dst (n, m) = transpose of src (m, n): square blocks, then what is left element by element. */
-static void FN(transpose)(real_t *dst, ptrdiff_t ld_dst, const real_t *src, ptrdiff_t ld_src, ptrdiff_t m, ptrdiff_t n) {
+/* out (n, m) = transpose of matrix (m, n): square blocks, then what is left element by element. */
+static void FN(transpose)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t row, ptrdiff_t m,
+                          ptrdiff_t n) {
     enum { BLOCK = FN(BLOCK) };
     ptrdiff_t i = 0;
     for (; i + BLOCK <= m; i += BLOCK) {
         ptrdiff_t j = 0;
-        for (; j + BLOCK <= n; j += BLOCK) FN(transpose_block)(dst + j * ld_dst + i, ld_dst, src + i * ld_src + j, ld_src);
+        for (; j + BLOCK <= n; j += BLOCK)
+            FN(transpose_block)(out + j * out_row + i, out_row, matrix + i * row + j, row);
         for (; j < n; j++)
-            for (ptrdiff_t r = i; r < i + BLOCK; r++) dst[j * ld_dst + r] = src[r * ld_src + j];
+            for (ptrdiff_t r = i; r < i + BLOCK; r++) out[j * out_row + r] = matrix[r * row + j];
     }
     for (; i < m; i++)
-        for (ptrdiff_t j = 0; j < n; j++) dst[j * ld_dst + i] = src[i * ld_src + j];
+        for (ptrdiff_t j = 0; j < n; j++) out[j * out_row + i] = matrix[i * row + j];
 }
 
 /* out (depth, whole vectors) = a panel of n columns of matrix (depth, ...), zero where it ends inside a vector. */

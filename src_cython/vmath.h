@@ -114,7 +114,7 @@ SIMD_INLINE vec FN(exp)(vec x) {
 }
 
 /* q = e / (1 + e) with e = e^-|x|, then 1 - q on the right.  The rounding of 1 + e and of e would cost 2.4 ULP:
- * one Newton step with what they lost, 1 / (1 + e) being 1 - q, leaves 1.5. */
+ * one Newton step with what they lost, 1 / (1 + e) being 1 - q, leaves 1.2. */
 SIMD_INLINE vec FN(sigmoid)(vec x) {
     const vec one = FN(set)(1), zero = FN(set)(0);
     vec e_low, e = FN(exp_parts)(FN(sub)(zero, FN(abs)(x)), &e_low);

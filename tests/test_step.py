@@ -367,3 +367,14 @@ def test_the_reference_gradient_is_the_reference_loss_differentiated_numerically
             )
         numerical = (losses[0] - losses[1]) / (2.0 * step)
         assert abs(numerical - gradient[index]) <= tolerances.CENTRAL_DIFFERENCE * max(1.0, abs(losses[0]))
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_last_batch_that_is_a_little_shorter_stays_within_the_workspace(core, dtype, threads):
+    """Wide layers are formed in strips as wide as the batch allows: the full one, for every batch."""
+    case = Case(((40, 600), "relu", (600, 1)), "mse")
+    parameters, x, target, _ = problem(case, 219, dtype)
+    got = run(core, case, parameters, x, target, np.arange(219), 110, "plain", threads=threads)
+    assert got.batches == 2

@@ -1,0 +1,114 @@
+# The door for single layers, a part of core.pyx: dense and activations on arrays without padding.
+
+
+cdef int check_arrays(bint fit, Py_ssize_t entries, int threads) except -1:
+    """Refuse arrays that do not fit each other, or hold nothing."""
+    if not fit or entries < 1 or threads < 1:
+        raise ValueError("the arrays do not fit each other, are empty, or threads is below 1")
+    return 0
+
+
+def dense_forward(
+    const real[:, ::1] x, const real[:, ::1] weight, const real[::1] bias, real[:, ::1] z, int threads,
+):
+    """z = x @ weight + bias."""
+    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
+    check_arrays(
+        x.shape[1] == inputs and bias.shape[0] == outputs and z.shape[0] == rows and z.shape[1] == outputs,
+        rows * inputs * outputs, threads,
+    )
+    with nogil, parallel(num_threads=threads):
+        dense_forward_member(
+            &z[0, 0], &x[0, 0], &weight[0, 0], &bias[0], rows, inputs, outputs, team_rank(), team_size()
+        )
+
+
+cdef void dense_forward_member(
+    real* z, const real* x, const real* weight, const real* bias, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
+    int thread, int team,
+) noexcept nogil:
+    cdef uint64_t mode = simd_enter()
+    cdef ptrdiff_t first = cut(rows, team, thread), last = cut(rows, team, thread + 1)
+    dense_forward_rows(
+        z + first * outputs, outputs, x + first * inputs, inputs, weight, bias, <real*>NULL, last - first, inputs,
+        outputs, TILE_STORE,
+    )
+    simd_leave(mode)
+
+
+def dense_backward(
+    const real[:, ::1] x, const real[:, ::1] weight, const real[:, ::1] dz, real[:, ::1] dx, real[:, ::1] dweight,
+    real[::1] dbias, real[::1] transposed, int threads,
+):
+    """dx = dz @ weight.T, dweight = x.T @ dz, dbias = dz.sum(0); an empty dx is not formed."""
+    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
+    cdef real* dx_start = NULL
+    cdef real* transposed_start = NULL
+    cdef team_gate gate
+    check_arrays(
+        x.shape[1] == inputs and dz.shape[0] == rows and dz.shape[1] == outputs and dbias.shape[0] == outputs
+        and dweight.shape[0] == inputs and dweight.shape[1] == outputs,
+        rows * inputs * outputs, threads,
+    )
+    if dx.shape[0]:
+        check_arrays(
+            dx.shape[0] == rows and dx.shape[1] == inputs and transposed.shape[0] >= outputs * padded(inputs), 1,
+            threads,
+        )
+        dx_start, transposed_start = &dx[0, 0], &transposed[0]
+    team_gate_init(&gate)
+    with nogil, parallel(num_threads=threads):
+        dense_backward_member(
+            &x[0, 0], &weight[0, 0], &dz[0, 0], dx_start, &dweight[0, 0], &dbias[0], transposed_start, rows, inputs,
+            outputs, &gate, team_rank(), team_size(),
+        )
+
+
+cdef void dense_backward_member(
+    const real* x, const real* weight, const real* dz, real* dx, real* dweight, real* dbias, real* transposed,
+    ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, team_gate* gate, int thread, int team,
+) noexcept nogil:
+    cdef uint64_t mode = simd_enter()
+    dense_backward_share(
+        x, weight, dz, dx, dweight, dbias, transposed, padded(inputs), rows, inputs, outputs, gate, thread, team
+    )
+    simd_leave(mode)
+
+
+def activation_forward(int activation, const real[:, ::1] z, real[:, ::1] a, int threads):
+    """a = f(z) row by row; a may be z."""
+    cdef ptrdiff_t rows = z.shape[0], columns = z.shape[1]
+    check_arrays(a.shape[0] == rows and a.shape[1] == columns, rows * columns, threads)
+    with nogil, parallel(num_threads=threads):
+        activation_forward_member(activation, &a[0, 0], &z[0, 0], rows, columns, team_rank(), team_size())
+
+
+cdef void activation_forward_member(
+    int activation, real* a, const real* z, ptrdiff_t rows, ptrdiff_t columns, int thread, int team
+) noexcept nogil:
+    cdef uint64_t mode = simd_enter()
+    cdef ptrdiff_t r
+    for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
+        activation_forward_row(activation, a + r * columns, z + r * columns, columns)
+    simd_leave(mode)
+
+
+def activation_backward(int activation, const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dz, int threads):
+    """dz = da * f'(z), from the output a, row by row; dz may be da."""
+    cdef ptrdiff_t rows = a.shape[0], columns = a.shape[1]
+    check_arrays(
+        da.shape[0] == rows and da.shape[1] == columns and dz.shape[0] == rows and dz.shape[1] == columns,
+        rows * columns, threads,
+    )
+    with nogil, parallel(num_threads=threads):
+        activation_backward_member(activation, &dz[0, 0], &da[0, 0], &a[0, 0], rows, columns, team_rank(), team_size())
+
+
+cdef void activation_backward_member(
+    int activation, real* dz, const real* da, const real* a, ptrdiff_t rows, ptrdiff_t columns, int thread, int team
+) noexcept nogil:
+    cdef uint64_t mode = simd_enter()
+    cdef ptrdiff_t r
+    for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
+        activation_backward_row(activation, dz + r * columns, da + r * columns, a + r * columns, columns)
+    simd_leave(mode)
