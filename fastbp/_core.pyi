@@ -19,14 +19,14 @@ STAGE_FIELDS: Final[tuple[str, ...]]
 LAYOUT_FIELDS: Final[tuple[str, ...]]
 BUILD: Final[dict[str, Any]]
 
-Real = NDArray[np.float32] | NDArray[np.float64]
+_Real = NDArray[np.float32] | NDArray[np.float64]
 
 def train(
     stages: NDArray[np.int64],
     layout: NDArray[np.int64],
-    parameters: Real,
-    gradients: Real,
-    state: Real,
+    parameters: _Real,
+    gradients: _Real,
+    state: _Real,
     loss: int,
     optimizer: int,
     settings: NDArray[np.float64],
@@ -35,31 +35,38 @@ def train(
     order: NDArray[np.int64],
     batch_size: int,
     step: int,
-    workspace: Real,
+    workspace: _Real,
     losses: NDArray[np.float64],
     threads: int,
 ) -> int: ...
 def evaluate(
     stages: NDArray[np.int64],
-    parameters: Real,
+    parameters: _Real,
     loss: int,
     x: NDArray[Any],
     y: NDArray[Any] | None,
     first: int,
-    output: Real,
-    workspace: Real,
+    output: _Real,
+    workspace: _Real,
     width: int,
     block: int,
     packed: int,
     threads: int,
 ) -> float: ...
-def packing(stages: NDArray[np.int64], parameters: Real, rows: int) -> int: ...
-def dense_forward(x: Real, weight: Real, bias: Real, z: Real, threads: int) -> None: ...
+def packing(stages: NDArray[np.int64], parameters: _Real, rows: int) -> int: ...
+def dense_forward(x: _Real, weight: _Real, bias: _Real, z: _Real, threads: int) -> None: ...
 def dense_backward(
-    x: Real, weight: Real, dz: Real, dx: Real, dweight: Real, dbias: Real, transposed: Real, threads: int
+    x: _Real,
+    weight: _Real,
+    dz: _Real,
+    dx: _Real,
+    dweight: _Real,
+    dbias: _Real,
+    transposed: _Real,
+    threads: int,
 ) -> None: ...
-def activation_forward(activation: int, z: Real, a: Real, threads: int) -> None: ...
-def activation_backward(activation: int, a: Real, da: Real, dz: Real, threads: int) -> None: ...
-def find_nonfinite(x: NDArray[Any], scratch: Real) -> int: ...
-def multiply_add(rounds: int, out: Real, threads: int) -> int: ...
+def activation_forward(activation: int, z: _Real, a: _Real, threads: int) -> None: ...
+def activation_backward(activation: int, a: _Real, da: _Real, dz: _Real, threads: int) -> None: ...
+def find_nonfinite(x: NDArray[Any], scratch: _Real) -> int: ...
+def multiply_add(rounds: int, out: _Real, threads: int) -> int: ...
 def shuffle(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...

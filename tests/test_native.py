@@ -101,8 +101,8 @@ print(fastbp.get_num_threads(), resolve_threads(2), resolve_threads(None))
 
 def test_threads_come_from_argument_then_setting_then_environment():
     assert run(RESOLVED, FASTBP_NUM_THREADS="3") == "4 2 4\n"
-    assert run(COUNT, FASTBP_NUM_THREADS="3", OMP_NUM_THREADS="5") == "3\n"
-    assert run(COUNT, FASTBP_NUM_THREADS=None, OMP_NUM_THREADS="5") == "5\n"
+    assert run(COUNT, FASTBP_NUM_THREADS="3", OMP_NUM_THREADS="4") == "3\n"
+    assert run(COUNT, FASTBP_NUM_THREADS=None, OMP_NUM_THREADS="4") == "4\n"
 
 
 def test_without_any_setting_the_cores_of_this_process_are_used():
@@ -123,15 +123,21 @@ FORKED = """
 import os
 from fastbp._native import resolve_threads
 if os.fork() == 0:
-    print(resolve_threads(8), flush=True)
+    print(resolve_threads(3), flush=True)
     os._exit(0)
 os.wait()
-print(resolve_threads(8))
+print(resolve_threads(3))
 """
 
 
 def test_a_child_of_a_fork_runs_on_one_thread_whatever_it_asks_for():
-    assert run(FORKED) == "1\n8\n"
+    assert run(FORKED) == "1\n3\n"
+
+
+def test_there_are_never_more_than_four_threads_a_core():
+    most = 4 * os.cpu_count()
+    assert _native.resolve_threads(most) == most == _native.resolve_threads(10**9)
+    assert run(COUNT, FASTBP_NUM_THREADS="1000000") == f"{most}\n"
 
 
 @pytest.mark.parametrize("value", [0, -1])

@@ -248,6 +248,71 @@ def test_the_state_of_plain_descent_takes_no_memory(core, dtype, batch_size):
     assert same_bits(got.parameters, with_buffer.parameters)
 
 
+# Sizes at which the core packs panels, forms dW in strips, and takes a batch in blocks
+
+LARGE = {
+    "wide": (Case(((20, 1100), "relu", (1100, 530), "tanh", (530, 7), "softmax"), "cross_entropy"), 65),
+    "power_of_two": (Case(((40, 512), "sigmoid", (512, 512), "softmax", (512, 3)), "mse"), 40),
+    "tall": (Case(((9, 40), "exp", (40, 40), "tanh", (40, 1), "sigmoid"), "bce"), 2100),
+}
+every_large_case = pytest.mark.parametrize(("case", "batch_size"), LARGE.values(), ids=LARGE)
+
+
+@every_core
+@every_dtype
+@every_large_case
+def test_large_layers_and_batches_equal_the_reference_with_any_number_of_threads(
+    core, dtype, case, batch_size
+):
+    """Two batches, the second one row shorter."""
+    parameters, x, target, rng = problem(case, 2 * batch_size - 1, dtype)
+    order = rng.permutation(len(x))
+    runs = [
+        run(core, case, parameters, x, target, order, batch_size, "nesterov", threads=threads)
+        for threads in THREADS
+    ]
+    for other in runs[1:]:
+        assert same_bits(other.parameters, runs[0].parameters)
+        assert same_bits(other.losses, runs[0].losses)
+    truth = parameters.astype(np.float64)
+    follower = OPTIMIZERS["nesterov"][3]()
+    losses = reference.train_epoch(
+        case.description, case.loss, follower, truth, x, target, order, batch_size, case.reduction
+    )
+    # What moved is compared, not where it is: one update of a wide layer is small beside its parameters.
+    moved, largest = runs[0].parameters - parameters.astype(np.float64), np.abs(truth - parameters).max()
+    bound = tolerances.training(case.widths, batch_size, 2, largest, dtype)
+    bound += tolerances.unit(dtype) * np.abs(parameters).max() * 2  # of the two stores
+    assert np.abs(moved - (truth - parameters)).max() <= bound
+    assert np.abs(runs[0].losses - losses).max() <= tolerances.training(
+        case.widths, batch_size, 2, max(losses), dtype
+    )
+
+
+@every_dtype
+@every_large_case
+def test_large_layers_and_batches_have_the_same_bits_on_every_level_with_fused_multiply_add(
+    dtype, case, batch_size
+):
+    parameters, x, target, _ = problem(case, batch_size, dtype)
+    order = np.arange(batch_size)
+    runs = [
+        run(CORES[level], case, parameters, x, target, order, batch_size, "adam") for level in FUSED_LEVELS
+    ]
+    assert all(same_bits(other.parameters, runs[0].parameters) for other in runs)
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_last_batch_that_is_a_little_shorter_stays_within_the_workspace(core, dtype, threads):
+    """Wide layers are formed in strips as wide as the batch allows: the full one, for every batch."""
+    case = Case(((40, 600), "relu", (600, 1)), "mse")
+    parameters, x, target, _ = problem(case, 219, dtype)
+    got = run(core, case, parameters, x, target, np.arange(219), 110, "plain", threads=threads)
+    assert got.batches == 2
+
+
 # Evaluation
 
 
@@ -268,7 +333,7 @@ def evaluate(core, case, parameters, x, y, rows, threads):
 
 @every_core
 @every_dtype
-@every_case
+@pytest.mark.parametrize("case", [*CASES.values(), LARGE["wide"][0]], ids=[*CASES, "wide"])
 def test_an_evaluation_equals_the_reference(core, dtype, case):
     for rows in (1, 7, 64, 65, 200):
         parameters, x, target, _ = problem(case, rows, dtype)
@@ -367,14 +432,3 @@ def test_the_reference_gradient_is_the_reference_loss_differentiated_numerically
             )
         numerical = (losses[0] - losses[1]) / (2.0 * step)
         assert abs(numerical - gradient[index]) <= tolerances.CENTRAL_DIFFERENCE * max(1.0, abs(losses[0]))
-
-
-@every_core
-@every_dtype
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_last_batch_that_is_a_little_shorter_stays_within_the_workspace(core, dtype, threads):
-    """Wide layers are formed in strips as wide as the batch allows: the full one, for every batch."""
-    case = Case(((40, 600), "relu", (600, 1)), "mse")
-    parameters, x, target, _ = problem(case, 219, dtype)
-    got = run(core, case, parameters, x, target, np.arange(219), 110, "plain", threads=threads)
-    assert got.batches == 2
