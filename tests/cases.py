@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 import reference
-from axes import Guarded
 from numpy.typing import DTypeLike, NDArray
 
 import fastbp as bp
-from fastbp import _native, _plan
 
 ACTIVATIONS: dict[str, type[bp.Layer]] = {
     "identity": bp.Identity, "relu": bp.ReLU, "sigmoid": bp.Sigmoid, "tanh": bp.Tanh, "exp": bp.Exp,
@@ -22,6 +20,7 @@ LOSSES: dict[str, type[bp.Loss]] = {
     "mse": bp.MeanSquaredError, "bce": bp.BinaryCrossEntropy, "cross_entropy": bp.CrossEntropy,
 }  # fmt: skip
 Reduction = Literal["mean", "sum"]
+Problem = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], np.random.Generator]
 
 
 @dataclass(frozen=True)
@@ -88,50 +87,20 @@ CASES = {
     "softmax_regression": Case(((8, 3), "softmax"), "mse"),
 }
 
+# Sizes at which the core packs panels, forms dW in strips, and takes a batch in blocks; rows of that batch.
+LARGE = {
+    "wide": (Case(((20, 1100), "relu", (1100, 530), "tanh", (530, 7), "softmax"), "cross_entropy"), 65),
+    "power_of_two": (Case(((40, 512), "sigmoid", (512, 512), "softmax", (512, 3)), "mse"), 40),
+    "tall": (Case(((9, 40), "exp", (40, 40), "tanh", (40, 1), "sigmoid"), "bce"), 2100),
+    "strips": (Case(((40, 600), "relu", (600, 1)), "mse"), 110),
+}
 
-@dataclass
-class NativeRun:
-    """What one call of the core's train left behind."""
-
-    batches: int
-    losses: NDArray[np.float64]
-    parameters: NDArray[Any]
-    gradients: NDArray[Any]
-    state: NDArray[Any]
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+every_large_case = pytest.mark.parametrize(("case", "batch_size"), LARGE.values(), ids=LARGE)
 
 
-def train_natively(
-    core: ModuleType,
-    case: Case,
-    parameters: NDArray[Any],
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: NDArray[np.int64],
-    batch_size: int,
-    *,
-    optimizer: str = "gradient",
-    rates: tuple[float, ...] = (0.0,),
-    state_rows: int = 0,
-    state: NDArray[Any] | None = None,
-    step: int = 0,
-    threads: int = 1,
-) -> NativeRun:
-    """One call of the core's train on guarded copies; parameters' dtype decides the arithmetic."""
-    dtype = parameters.dtype
-    space = _plan.lower(case.layers(), dtype).training_space(batch_size, y.size // len(y), threads)
-    moved, remembered = Guarded(parameters.shape, dtype), Guarded((state_rows, parameters.size), dtype)
-    moved.array[...] = parameters
-    remembered.array[...] = 0.0 if state is None else state
-    gradients = Guarded(parameters.size if optimizer == "gradient" else 0, dtype)
-    workspace = Guarded(space.array.shape, dtype)
-    workspace.array[...] = 0.0
-    losses = Guarded(-(-len(order) // batch_size), np.float64)
-    settings = np.array([case.reduction == "sum", *rates], np.float64)
-    batches = core.train(
-        space.stages, space.layout, moved.array, gradients.array, remembered.array, _native.LOSSES[case.loss],
-        _native.OPTIMIZERS[optimizer], settings, x, y, order, batch_size, step, workspace.array, losses.array,
-        threads,
-    )  # fmt: skip
-    for guarded in (moved, remembered, gradients, workspace, losses):
-        assert guarded.intact, "the core wrote outside of an array"
-    return NativeRun(batches, losses.array, moved.array, gradients.array, remembered.array)
+def problem(case: Case, rows: int, dtype: DTypeLike, seed: int = 0) -> Problem:
+    """Parameters of the dtype, x, target, and the generator they were drawn from."""
+    rng = np.random.default_rng(seed)
+    x, target = case.data(rng, rows)
+    return case.parameters(rng).astype(dtype), x, target, rng

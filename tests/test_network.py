@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import pickle
 
@@ -10,11 +11,9 @@ import pytest
 import reference
 import tolerances
 from axes import every_dtype, same_bits
-from cases import CASES
+from cases import CASES, every_case
 
 import fastbp as bp
-
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def dense_layers(net):
@@ -177,6 +176,14 @@ def test_a_prediction_is_a_new_array_each_time():
     net.predict(-x)
     assert same_bits(first, kept)
     assert not np.shares_memory(first, net.predict(x))
+
+
+def test_several_python_threads_may_predict_with_one_network_at_once():
+    net, x, _ = prepared(CASES["digits"], rows=400, dtype="float32")
+    alone = net.predict(x)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: net.predict(x, threads=2), range(40)))
+    assert all(same_bits(prediction, alone) for prediction in together)
 
 
 @every_case

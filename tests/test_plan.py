@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import reference
 from axes import every_dtype
-from cases import CASES, Case
+from cases import CASES, Case, every_case
 
 from fastbp import _plan
-
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 @every_case

@@ -1,0 +1,104 @@
+"""Calls of one core, past the Python layer, on arrays between guard bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from axes import Guarded
+from cases import Case
+from numpy.typing import NDArray
+
+from fastbp import _native, _plan
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update as the core takes it, and the same in the reference."""
+
+    optimizer: str
+    rates: tuple[float, ...]
+    state_rows: int
+    follower: Callable[[], reference.SGD | reference.Adam]
+
+
+RULES = {
+    "plain": Rule("sgd", (0.005, 0.0, 0.0), 0, lambda: reference.SGD(0.005)),
+    "momentum": Rule("sgd", (0.005, 0.9, 0.0), 1, lambda: reference.SGD(0.005, 0.9)),
+    "nesterov": Rule("sgd", (0.005, 0.9, 1.0), 1, lambda: reference.SGD(0.005, 0.9, True)),
+    "adam": Rule("adam", (0.005, 0.9, 0.999, 1e-8), 2, lambda: reference.Adam(0.005)),
+    "adam_other": Rule("adam", (0.002, 0.8, 0.99, 1e-4), 2, lambda: reference.Adam(0.002, 0.8, 0.99, 1e-4)),
+}
+NO_UPDATE = Rule("gradient", (0.0,), 0, lambda: reference.SGD(0.0))
+every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+
+
+@dataclass
+class Run:
+    """What one call of the core's train left behind."""
+
+    batches: int
+    losses: NDArray[np.float64]
+    parameters: Array
+    gradients: Array
+    state: Array
+
+
+def train(
+    core: ModuleType,
+    case: Case,
+    parameters: Array,
+    x: Array,
+    y: Array,
+    order: NDArray[np.int64],
+    batch_size: int,
+    rule: Rule = NO_UPDATE,
+    *,
+    state: Array | None = None,
+    step: int = 0,
+    threads: int = 1,
+) -> Run:
+    """One call of the core's train on copies; parameters' dtype decides the arithmetic."""
+    dtype = parameters.dtype
+    space = _plan.lower(case.layers(), dtype).training_space(batch_size, y.size // len(y), threads)
+    rows = rule.state_rows if state is None else len(state)
+    moved, remembered = Guarded(parameters.shape, dtype), Guarded((rows, parameters.size), dtype)
+    moved.array[...] = parameters
+    remembered.array[...] = 0.0 if state is None else state
+    gradients = Guarded(parameters.size if rule is NO_UPDATE else 0, dtype)
+    workspace = Guarded(space.array.shape, dtype)
+    workspace.array[...] = 0.0
+    losses = Guarded(-(-len(order) // batch_size), np.float64)
+    settings = np.array([case.reduction == "sum", *rule.rates], np.float64)
+    batches = core.train(
+        space.stages, space.layout, moved.array, gradients.array, remembered.array, _native.LOSSES[case.loss],
+        _native.OPTIMIZERS[rule.optimizer], settings, x, y, order, batch_size, step, workspace.array,
+        losses.array, threads,
+    )  # fmt: skip
+    for guarded in (moved, remembered, gradients, workspace, losses):
+        assert guarded.intact, "the core wrote outside of an array"
+    return Run(batches, losses.array, moved.array, gradients.array, remembered.array)
+
+
+def evaluate(
+    core: ModuleType, case: Case, parameters: Array, x: Array, y: Array | None, rows: range, threads: int
+) -> tuple[Array, float]:
+    """Output and summed loss of some rows."""
+    plan = _plan.lower(case.layers(), parameters.dtype)
+    space = plan.evaluation_space(len(rows), 0 if y is None else y.size // len(y), threads)
+    output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
+    workspace = Guarded(space.array.shape, parameters.dtype)
+    total = core.evaluate(
+        plan.stages, parameters, _native.LOSSES[case.loss], x, y, rows.start, output.array, workspace.array,
+        space.width, space.block, space.packed, threads,
+    )  # fmt: skip
+    for guarded in (output, workspace):
+        assert guarded.intact, "the core wrote outside of an array"
+    return output.array, total
