@@ -124,9 +124,8 @@ def available_cores() -> int:
 @cache
 def _environment_threads() -> int | None:
     for name in ("FASTBP_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = (
-            os.environ.get(name, "").split(",")[0].strip()
-        )  # OMP_NUM_THREADS may list one number a nesting level
+        # OMP_NUM_THREADS may list one number a nesting level
+        text = os.environ.get(name, "").split(",")[0].strip()
         if text:
             if not text.isdigit() or int(text) < 1:
                 raise ValueError(f"{name} is {text!r}, expected a whole number of at least 1")
@@ -134,18 +133,22 @@ def _environment_threads() -> int | None:
     return None
 
 
+def _most_threads() -> int:
+    """Four a core: no network gains by more, and libgomp ends the process when it is refused a thread."""
+    return 4 * (os.cpu_count() or 1)
+
+
 def resolve_threads(threads: int | None) -> int:
     """The cap on threads for one call: the argument, else what `get_num_threads` says.
 
     After a fork it is 1 whatever is asked for: the runtime's threads did not come along, and libgomp would
-    wait for them for ever.  Nor is it ever more than four threads a core: no network gains by it, and the
-    runtime ends the process when the system refuses it a thread.
+    wait for them for ever.
     """
     if threads is not None:
         threads = _check_threads("threads", threads)
     if _Threads.forked or not BUILD["openmp"]:
         return 1
-    return min(threads, 4 * (os.cpu_count() or 1)) if threads is not None else get_num_threads()
+    return min(threads, _most_threads()) if threads is not None else get_num_threads()
 
 
 def worthwhile_threads(cap: int, flops: int) -> int:
@@ -188,7 +191,7 @@ def get_num_threads() -> int:
     """
     if _Threads.forked or not BUILD["openmp"]:
         return 1
-    return min(_Threads.cap or _environment_threads() or available_cores(), 4 * (os.cpu_count() or 1))
+    return min(_Threads.cap or _environment_threads() or available_cores(), _most_threads())
 
 
 def _processor() -> str:
