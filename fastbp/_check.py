@@ -106,16 +106,17 @@ def probabilities(array: NDArray[Any], argument: str) -> None:
 
 def finite(array: NDArray[Any], dtype: np.dtype[Any], argument: str) -> None:
     """Refuse an array (rank 1 or 2) with an entry that is not a finite number of the network's ``dtype``."""
-    if array.dtype.kind != "f":
-        return
-    columns = array.shape[1] if array.ndim == 2 else 1
-    position = _native.kernels(dtype).find_nonfinite(array, np.empty(max(columns, _SCAN), dtype))
+    position = _first_nonfinite(array, dtype)
     if position >= 0:
-        row, column = divmod(position, columns)
-        index = (row, column) if array.ndim == 2 else (row,)
+        index = tuple(int(i) for i in np.unravel_index(position, array.shape))
         value = array[index]
         reason = f"which {dtype} cannot hold" if np.isfinite(value) else "expected finite numbers"
         raise ValueError(f"{_entry(argument, index)} is {value}, {reason}")
+
+
+def is_finite(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether every entry of an array (rank 1 or 2) is a finite number of ``dtype``."""
+    return _first_nonfinite(array, dtype) < 0
 
 
 def contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -184,6 +185,14 @@ def described(
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{argument} is the class {value.__name__}, expected an object: {value.__name__}()")
     raise TypeError(f"{argument} is {value!r}, expected {_alternatives(tuple(known))} or a {kind.__name__}")
+
+
+def _first_nonfinite(array: NDArray[Any], dtype: np.dtype[Any]) -> int:
+    """The flat index of the first entry that is not a finite number of ``dtype``, or -1."""
+    if array.dtype.kind != "f":
+        return -1
+    columns = array.shape[1] if array.ndim == 2 else 1
+    return _native.kernels(dtype).find_nonfinite(array, np.empty(max(columns, _SCAN), dtype))
 
 
 def _refuse_bad_labels(labels: NDArray[Any], classes: int, argument: str) -> None:

@@ -171,8 +171,8 @@ class Network:
         Raises
         ------
         ValueError, TypeError, FloatingPointError
-            Before training, for what does not fit; FloatingPointError when the loss stops being finite: the
-            network is then back at a recent finite state.
+            For what does not fit: the network is then what it was before the call. FloatingPointError when the
+            loss stops being finite: the network is then back at a recent finite state.
         """
         epochs = _check.whole_number(epochs, "epochs", 0)
         batch_size = _check.whole_number(batch_size, "batch_size")
@@ -181,7 +181,10 @@ class Network:
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
                 raise TypeError("validation_data is expected to be a pair (x, y)")
-            validation = self._pair(*validation_data, ("validation_data[0]", "validation_data[1]"))
+            names = "validation_data[0]", "validation_data[1]"
+            validation = self._pair(*validation_data, names)
+            for array, name in zip(validation, names, strict=True):  # now, not after an epoch
+                _check.finite(array, self._dtype, name)
         return training.fit(
             self._learner,
             data,
@@ -264,7 +267,6 @@ class Network:
             For data that does not fit.
         """
         data = _check.features(x, self._in_features)
-        _check.finite(data, self._dtype, "x")
         return self._learner.predict(data, _native.resolve_threads(threads))
 
     def evaluate(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> dict[str, float]:
@@ -397,13 +399,9 @@ class Network:
     def _pair(
         self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Data and targets, checked."""
+        """Data and targets, checked but for entries that are not finite: the core meets those as it reads."""
         data = _check.features(x, self._in_features, names[0])
-        kind = self._loss.target
-        target = _check.targets(y, len(data), self._out_features, kind, names)
-        _check.finite(data, self._dtype, names[0])
-        if kind == "real":  # the others were compared with their range, which NaN is outside of
-            _check.finite(target, self._dtype, names[1])
+        target = _check.targets(y, len(data), self._out_features, self._loss.target, names)
         return data, target
 
     def _refuse_bad_pair(self) -> None:

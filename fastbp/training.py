@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import _native, _plan, metrics
+from fastbp import _check, _native, _plan, metrics
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
@@ -90,6 +90,7 @@ class Learner:
         self._no_gradients: Real = np.empty(0, dtype)
         self._no_state: Real = np.empty((0, count), dtype)
         self._all_rows = np.arange(0, dtype=np.int64)
+        self._snapshot: _Snapshot | None = None
         self._part = int(min(PART_ROWS, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._training_spaces: dict[_Shape, _plan.TrainingSpace] = {}
         self._evaluation_spaces: dict[_Shape, _plan.EvaluationSpace] = {}
@@ -150,6 +151,7 @@ class Learner:
         self.steps += 1  # before the call, so that Ctrl-C right after it finds the update counted
         if not self.train(x, y, self._first_rows(rows), rows, self.steps - 1, settings, losses, threads):
             self.steps -= 1
+            self.refuse_nonfinite(x, y)
             raise FloatingPointError(f"the loss is {losses[0]}: nothing was updated; {REMEDIES}")
         return float(losses[0])
 
@@ -159,8 +161,29 @@ class Learner:
         losses = np.empty(1)
         settings = self.settings()
         if not self.train(x, y, self._first_rows(rows), rows, 0, settings, losses, threads, "gradient"):
+            self.refuse_nonfinite(x, y)
             raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {REMEDIES}")
         return float(losses[0])
+
+    def refuse_nonfinite(self, x: Real, y: Real | None) -> None:
+        """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
+        _check.finite(x, self.dtype, "x")
+        if y is not None:
+            _check.finite(y, self.dtype, "y")
+
+    def is_finite(self) -> bool:
+        """Whether every parameter and all of the optimiser's state is a finite number."""
+        return _check.is_finite(self.parameters, self.dtype) and _check.is_finite(
+            self.state.reshape(-1), self.dtype
+        )
+
+    def snapshot(self) -> _Snapshot:
+        """A copy of the present state in memory that is kept from one call to the next."""
+        if self._snapshot is None:
+            self._snapshot = _Snapshot(self)
+        self._snapshot.counts = None
+        self._snapshot.take(self)
+        return self._snapshot
 
     def predict(self, x: Real, threads: int) -> Real:
         """The last layer's output for every row."""
@@ -193,7 +216,8 @@ class Learner:
         )  # not the exact number: calls with ever other rows share a space
         shape = capacity, target_columns, threads
         space = self._evaluation_spaces.pop(shape, None) or self.plan.evaluation_space(*shape)
-        total: float = self.native.evaluate(
+        total: float
+        total, finite = self.native.evaluate(
             self.plan.stages,
             self.parameters,
             self.loss_code,
@@ -208,6 +232,8 @@ class Learner:
             threads,
         )
         _keep(self._evaluation_spaces, shape, space)
+        if not (finite and math.isfinite(total)):
+            self.refuse_nonfinite(x, y)
         return total
 
     def _first_rows(self, rows: int) -> NDArray[np.int64]:
@@ -246,7 +272,7 @@ def fit(
                 history.add_validation(learner.evaluate(*validation, threads))
             if bar is not None:
                 bar.set_postfix(history.last(), refresh=False)
-        if epochs and not np.isfinite(learner.parameters).all():  # no loss has seen the last update
+        if epochs and not _check.is_finite(learner.parameters, learner.dtype):  # no loss has seen the last update
             run.give_up("the last update overflowed", learner.epochs - 1)
     finally:
         if bar is not None:
@@ -270,7 +296,8 @@ class _Run:
         self.batches = -(-rows // batch_size)
         self.losses = np.empty(self.batches)
         self.pace = SLICE_SECONDS * FIRST_RATE / learner.plan.step_flops(batch_size)  # batches a native call
-        self.snapshot = _Snapshot(learner)
+        self.start: _Snapshot | None = learner.snapshot()  # until every row has been read
+        self.snapshot = self.start
         self.snapshot_steps = max(SNAPSHOT_STEPS, -(-SNAPSHOT_ROWS // batch_size))
         self.bar: Any = None
 
@@ -294,22 +321,39 @@ class _Run:
                 if finite < count:
                     break
                 if count == to_snapshot:
-                    self.snapshot.take()
+                    self._take_snapshot()
         except BaseException:
             # Ctrl-C can strike between the native call and the line that counts its steps
             learner.steps = first_step + int(np.isfinite(self.losses).sum())
             raise
         if done < self.batches:
+            self._refuse_batch(self.order[done * self.batch_size : (done + 1) * self.batch_size])
             reason = f"the loss became {self.losses[done]} at batch {done + 1} of {self.batches}"
             self.give_up(reason, learner.epochs)
         learner.epochs += 1
+        self.start = None
         return self._mean_loss()
+
+    def _refuse_batch(self, rows: NDArray[np.int64]) -> None:
+        """Where the batch holds a number that is not finite, undo the call and name the first in the data."""
+        parts = (rows[first : first + PART_ROWS] for first in range(0, len(rows), PART_ROWS))
+        dtype = self.learner.dtype
+        if all(_check.is_finite(array[part], dtype) for part in parts for array in (self.x, self.y)):
+            return
+        (self.start or self.snapshot).restore(self.learner)
+        self.learner.refuse_nonfinite(self.x, self.y)
+
+    def _take_snapshot(self) -> None:
+        """Replace the last snapshot, but not that of the start while a row may yet turn out to be bad."""
+        if self.snapshot is self.start:
+            self.snapshot = _Snapshot(self.learner)
+        self.snapshot.take(self.learner)
 
     def give_up(self, reason: str, epoch: int) -> NoReturn:
         """Go back to the last finite snapshot and say so."""
         learner = self.learner
         lr = learner.optimizer.learning_rate(epoch)
-        if self.snapshot.restore():
+        if self.snapshot.restore(learner):
             outcome = f"the network is back at step {learner.steps}"
         else:
             outcome = "the parameters were not finite before either: reset() starts anew"
@@ -341,28 +385,24 @@ class _Run:
 
 
 class _Snapshot:
-    """A copy of a learner's numbers from a time when they were finite."""
+    """Room for a copy of a learner's numbers from a time when they were finite."""
 
     def __init__(self, learner: Learner) -> None:
-        self.learner = learner
         self.parameters = np.empty_like(learner.parameters)
         self.state = np.empty_like(learner.state)
         self.counts: tuple[int, int] | None = None
-        self.take()
 
-    def take(self) -> None:
+    def take(self, learner: Learner) -> None:
         """Copy, unless a parameter or the state is not finite."""
-        learner = self.learner
-        if np.isfinite(learner.parameters).all() and np.isfinite(learner.state).all():
+        if learner.is_finite():
             self.parameters[:] = learner.parameters
             self.state[:] = learner.state
             self.counts = learner.steps, learner.epochs
 
-    def restore(self) -> bool:
+    def restore(self, learner: Learner) -> bool:
         """Copy back; False when there never was a finite state."""
         if self.counts is None:
             return False
-        learner = self.learner
         learner.parameters[:] = self.parameters
         learner.state[:] = self.state
         learner.steps, learner.epochs = self.counts

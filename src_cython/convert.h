@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The type of a user's array; the same order as NUMBER_FORMATS in core.pyx. */
+/* The type of a user's array; the same order as NUMBER_FORMATS in core.pyx, floating-point numbers last. */
 enum {
     NUMBER_BOOL, NUMBER_INT8, NUMBER_UINT8, NUMBER_INT16, NUMBER_UINT16, NUMBER_INT32, NUMBER_UINT32,
     NUMBER_INT64, NUMBER_UINT64, NUMBER_FLOAT16, NUMBER_FLOAT32, NUMBER_FLOAT64

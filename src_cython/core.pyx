@@ -199,8 +199,8 @@ def train(
 ):
     """Train on the rows that order names, batch by batch.
 
-    Returns the number of batches done: fewer than there are where a batch's loss was not finite.  That batch changed
-    nothing, and losses holds its loss.
+    Returns the number of batches done: fewer than there are where a batch's loss was not finite, as it is where a
+    number of x or y is not.  That batch changed nothing, and losses holds its loss.
     """
     cdef training job
     cdef team_gate gate
@@ -242,21 +242,22 @@ def train(
 
 
 cdef void evaluate_member(
-    const network* net, real* output, double* values, real* workspace, ptrdiff_t share, ptrdiff_t packed,
-    ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
+    const network* net, real* output, double* values, bint* finite, real* workspace, ptrdiff_t share,
+    ptrdiff_t packed, ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
 ) noexcept nogil:
     cdef uint64_t mode = simd_enter()
     cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
     cdef real* own = workspace + thread * share
-    evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first)
+    if not evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first):
+        finite[0] = False  # whichever thread comes first: nobody writes anything else
     simd_leave(mode)
 
 
 cdef double evaluate_table(
     const network* net, real[:, ::1] output, real[::1] workspace, ptrdiff_t width, ptrdiff_t block, ptrdiff_t packed,
-    ptrdiff_t first, bint scored, int threads,
+    ptrdiff_t first, bint scored, int threads, bint* finite,
 ) except? -1:
-    """`evaluate` with x and y open."""
+    """`evaluate` with x and y open: the sum of the losses; finite becomes False where x is not."""
     cdef const stage* last = net.stages + net.count - 1
     cdef ptrdiff_t rows = output.shape[0], widest = net.x.columns, i
     cdef ptrdiff_t share = padded(block * (2 * width + net.y.columns + 1)) + packed
@@ -277,11 +278,13 @@ cdef double evaluate_table(
         values = <double*>&workspace[threads * share]
     with nogil:
         if threads == 1:
-            evaluate_member(net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows, 0, 1)
+            evaluate_member(
+                net, &output[0, 0], values, finite, &workspace[0], share, packed, width, block, first, rows, 0, 1
+            )
         else:
             with parallel(num_threads=threads):
                 evaluate_member(
-                    net, &output[0, 0], values, &workspace[0], share, packed, width, block, first, rows,
+                    net, &output[0, 0], values, finite, &workspace[0], share, packed, width, block, first, rows,
                     team_rank(), team_size(),
                 )
         if scored:
@@ -295,26 +298,30 @@ def evaluate(
     const int64_t[:, ::1] stages, real[::1] parameters, int loss, x, y, Py_ssize_t first, real[:, ::1] output,
     real[::1] workspace, Py_ssize_t width, Py_ssize_t block, Py_ssize_t packed, int threads,
 ):
-    """output (rows, outputs) = the network's output for rows first.. of x; returns the sum of their losses.
+    """output (rows, outputs) = the network's output for rows first.. of x.
 
-    y is None where no loss is asked for: then 0.  workspace holds, for each thread, two blocks of rows of ``width``
-    elements, their targets, a sum a row and ``packed`` elements, as many as `packing` says, and behind all a loss a row
-    in float64.
+    Returns the sum of their losses and whether these rows of x are finite.  y is None where no loss is asked for: then
+    the sum is 0.  workspace holds, for each thread, two blocks of rows of ``width`` elements, their targets, a sum a
+    row and ``packed`` elements, as many as `packing` says, and behind all a loss a row in float64.
     """
     cdef network net
     cdef Py_buffer x_view, y_view
+    cdef bint finite = True
+    cdef double total
     open_network(&net, stages, parameters, loss)
     open_table(x, &x_view, &net.x)
     try:
         if y is None:
-            return evaluate_table(&net, output, workspace, width, block, packed, first, False, threads)
-        open_table(y, &y_view, &net.y)
-        try:
-            return evaluate_table(&net, output, workspace, width, block, packed, first, True, threads)
-        finally:
-            PyBuffer_Release(&y_view)
+            total = evaluate_table(&net, output, workspace, width, block, packed, first, False, threads, &finite)
+        else:
+            open_table(y, &y_view, &net.y)
+            try:
+                total = evaluate_table(&net, output, workspace, width, block, packed, first, True, threads, &finite)
+            finally:
+                PyBuffer_Release(&y_view)
     finally:
         PyBuffer_Release(&x_view)
+    return total, finite
 
 
 def find_nonfinite(x, real[::1] scratch):

@@ -67,6 +67,8 @@ cdef extern from "vmath.h" nogil:
     double f64_exp_sum_row(double*, const double*, double, ptrdiff_t)
 
 cdef extern from "convert.h" nogil:
+    enum: NUMBER_FLOAT16
+
     ctypedef struct table:
         const char* data
         ptrdiff_t rows

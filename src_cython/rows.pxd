@@ -1,9 +1,12 @@
-"""The order in which rows are taken, and the search for rows that are no use."""
+"""The order in which rows are taken, their way into a batch, and the search for rows that are no use."""
 
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
-from real cimport real
+from real cimport NUMBER_FLOAT16, convert_rows, real, table
+
+cdef enum:
+    GATHERED = 4096  # elements converted before they are looked at: they are still in the first-level cache
 
 
 cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept nogil:
@@ -17,6 +20,26 @@ cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept no
             if not isfinite(x[i]):
                 return i
     return -1
+
+
+cdef inline bint gather_rows(
+    real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t first, ptrdiff_t rows
+) noexcept nogil:
+    """out (rows, columns) = the rows that order names, or first, first + 1, ... where order is NULL.
+
+    Returns whether every number came out finite.
+    """
+    cdef ptrdiff_t some = max(1, GATHERED // out_row), done = 0, n, r
+    cdef bint finite = True
+    while done < rows:
+        n = min(some, rows - done)
+        convert_rows(out, out_row, source, order + done if order != NULL else order, first + done, n)
+        if source.number >= NUMBER_FLOAT16 and find_nonfinite_row(out, (n - 1) * out_row + source.columns) >= 0:
+            for r in range(n):  # it may have been in the padding
+                finite &= find_nonfinite_row(out + r * out_row, source.columns) < 0
+        out += n * out_row
+        done += n
+    return finite
 
 
 cdef inline uint64_t mix(uint64_t z) noexcept nogil:

@@ -6,7 +6,7 @@ its own strips of the parameters, forms each strip of dW = X^T dZ over the whole
 it at once.  Which thread does what changes no sum, so the bits do not depend on the team.
 """
 
-from libc.math cimport isfinite
+from libc.math cimport NAN, isfinite
 from libc.stdint cimport int64_t
 
 from activations cimport (
@@ -22,6 +22,7 @@ from real cimport (
     TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, is_one_run, lanes, padded, panel_columns, real, table,
     transpose,
 )
+from rows cimport gather_rows
 from team cimport team_gate, team_meet
 
 cdef enum stage_kind:
@@ -126,7 +127,7 @@ cdef inline void backpropagate_rows(
     const training* job, const int64_t* order, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
     double scale,
 ) noexcept nogil:
-    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses."""
+    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite."""
     cdef const network* net = &job.net
     cdef const stage* last = net.stages + net.count - 1
     cdef real* x = workspace + job.input + first * job.input_row
@@ -134,8 +135,8 @@ cdef inline void backpropagate_rows(
     cdef real* a = workspace
     cdef real* dz = workspace + last.delta + first * last.row
     cdef ptrdiff_t x_row = job.input_row, i, r
-    cdef bint logits = takes_logits(net.loss)
-    convert_rows(x, x_row, &net.x, order + first, 0, rows)
+    cdef bint logits = takes_logits(net.loss), finite
+    finite = gather_rows(x, x_row, &net.x, order + first, 0, rows)
     convert_rows(target, net.y.columns, &net.y, order + first, 0, rows)
     for i in range(net.count):
         a = workspace + net.stages[i].output + first * net.stages[i].row
@@ -148,6 +149,8 @@ cdef inline void backpropagate_rows(
         net.loss, <double*>(workspace + job.values) + first, dz, last.row, a, last.row, workspace + job.sums + first,
         target, net.y.columns, rows, last.outputs, scale,
     )
+    if not finite:  # an activation may have hidden it: tanh makes 1 of infinity
+        (<double*>(workspace + job.values))[first] = NAN
     if not logits:
         for r in range(rows):
             activation_backward(
@@ -306,13 +309,13 @@ cdef inline ptrdiff_t train_batches(
     return batches
 
 
-cdef inline void evaluate_rows(
+cdef inline bint evaluate_rows(
     const network* net, real* output, double* values, real* scratch, real* packed, ptrdiff_t width, ptrdiff_t block,
     ptrdiff_t first, ptrdiff_t rows, ptrdiff_t offset,
 ) noexcept nogil:
     """output (rows, outputs) for rows first.. of x, and unless values is NULL the rows' losses.
 
-    scratch holds two blocks of (block, width), the targets of a block and a sum a row; x is read from row ``offset``.
+    Returns whether these rows of x are finite. scratch holds two blocks of (block, width), the targets of a block and a sum a row; x is read from row ``offset``.
     """
     cdef const stage* last = net.stages + net.count - 1
     cdef bint logits = takes_logits(net.loss)
@@ -322,10 +325,11 @@ cdef inline void evaluate_rows(
     cdef real* target = scratch + 2 * block * width
     cdef real* sums = target + block * net.y.columns
     cdef ptrdiff_t end = first + rows, x_row, a_row, n, i, r
+    cdef bint finite = True
     while first < end:
         n = min(block, end - first)
         x, x_row, a = scratch, padded(net.x.columns), scratch + block * width
-        convert_rows(x, x_row, &net.x, <const int64_t*>NULL, offset + first, n)
+        finite &= gather_rows(x, x_row, &net.x, <const int64_t*>NULL, offset + first, n)
         for i in range(net.count):
             a_row = padded(net.stages[i].outputs)
             stage_forward(
@@ -346,3 +350,4 @@ cdef inline void evaluate_rows(
                 net.loss, values + first, <real*>NULL, 0, z, x_row, sums, target, net.y.columns, n, last.outputs, 1
             )
         first += n
+    return finite

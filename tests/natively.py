@@ -95,10 +95,11 @@ def evaluate(
     space = plan.evaluation_space(len(rows), 0 if y is None else y.size // len(y), threads)
     output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
     workspace = Guarded(space.array.shape, parameters.dtype)
-    total = core.evaluate(
+    total, finite = core.evaluate(
         plan.stages, parameters, _native.LOSSES[case.loss], x, y, rows.start, output.array, workspace.array,
         space.width, space.block, space.packed, threads,
     )  # fmt: skip
     for guarded in (output, workspace):
         assert guarded.intact, "the core wrote outside of an array"
+    assert finite
     return output.array, total
