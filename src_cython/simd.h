@@ -5,7 +5,7 @@
  * C has no fused multiply-add, so fma rounds twice there.  Nothing here estimates (no rcp, no rsqrt), and
  * every reduction adds a GROUP of lanes that does not depend on the width of the vector, in one fixed tree.
  *
- * A tail is the first n lanes of a vector: load_tail puts 0 into the others, load_over leaves a's there.
+ * A tail is the first n lanes of a vector: load_tail and keep put 0 into the others, load_over leaves a's there.
  * max(a, b) is a > b ? a : b and min(a, b) is a < b ? a : b: where one is NaN the second operand comes back.
  */
 #ifndef FASTBP_SIMD_H
@@ -53,6 +53,7 @@ SIMD_INLINE void f32_store(float *p, f32_vec a) { _mm512_storeu_ps(p, a); }
 SIMD_INLINE f32_vec f32_load_tail(const float *p, f32_tail t) { return _mm512_maskz_loadu_ps(t, p); }
 SIMD_INLINE f32_vec f32_load_over(f32_vec a, const float *p, f32_tail t) { return _mm512_mask_loadu_ps(a, t, p); }
 SIMD_INLINE void f32_store_tail(float *p, f32_vec a, f32_tail t) { _mm512_mask_storeu_ps(p, t, a); }
+SIMD_INLINE f32_vec f32_keep(f32_vec a, f32_tail t) { return _mm512_maskz_mov_ps(t, a); }
 SIMD_INLINE f32_vec f32_set(float x) { return _mm512_set1_ps(x); }
 SIMD_INLINE f32_vec f32_add(f32_vec a, f32_vec b) { return _mm512_add_ps(a, b); }
 SIMD_INLINE f32_vec f32_sub(f32_vec a, f32_vec b) { return _mm512_sub_ps(a, b); }
@@ -90,6 +91,7 @@ SIMD_INLINE void f64_store(double *p, f64_vec a) { _mm512_storeu_pd(p, a); }
 SIMD_INLINE f64_vec f64_load_tail(const double *p, f64_tail t) { return _mm512_maskz_loadu_pd(t, p); }
 SIMD_INLINE f64_vec f64_load_over(f64_vec a, const double *p, f64_tail t) { return _mm512_mask_loadu_pd(a, t, p); }
 SIMD_INLINE void f64_store_tail(double *p, f64_vec a, f64_tail t) { _mm512_mask_storeu_pd(p, t, a); }
+SIMD_INLINE f64_vec f64_keep(f64_vec a, f64_tail t) { return _mm512_maskz_mov_pd(t, a); }
 SIMD_INLINE f64_vec f64_set(double x) { return _mm512_set1_pd(x); }
 SIMD_INLINE f64_vec f64_add(f64_vec a, f64_vec b) { return _mm512_add_pd(a, b); }
 SIMD_INLINE f64_vec f64_sub(f64_vec a, f64_vec b) { return _mm512_sub_pd(a, b); }
@@ -141,6 +143,7 @@ SIMD_INLINE f32_vec f32_load_over(f32_vec a, const float *p, f32_tail t) {
     return _mm256_blendv_ps(a, _mm256_maskload_ps(p, t), _mm256_castsi256_ps(t));
 }
 SIMD_INLINE void f32_store_tail(float *p, f32_vec a, f32_tail t) { _mm256_maskstore_ps(p, t, a); }
+SIMD_INLINE f32_vec f32_keep(f32_vec a, f32_tail t) { return _mm256_and_ps(a, _mm256_castsi256_ps(t)); }
 SIMD_INLINE f32_vec f32_set(float x) { return _mm256_set1_ps(x); }
 SIMD_INLINE f32_vec f32_add(f32_vec a, f32_vec b) { return _mm256_add_ps(a, b); }
 SIMD_INLINE f32_vec f32_sub(f32_vec a, f32_vec b) { return _mm256_sub_ps(a, b); }
@@ -182,6 +185,7 @@ SIMD_INLINE f64_vec f64_load_over(f64_vec a, const double *p, f64_tail t) {
     return _mm256_blendv_pd(a, _mm256_maskload_pd(p, t), _mm256_castsi256_pd(t));
 }
 SIMD_INLINE void f64_store_tail(double *p, f64_vec a, f64_tail t) { _mm256_maskstore_pd(p, t, a); }
+SIMD_INLINE f64_vec f64_keep(f64_vec a, f64_tail t) { return _mm256_and_pd(a, _mm256_castsi256_pd(t)); }
 SIMD_INLINE f64_vec f64_set(double x) { return _mm256_set1_pd(x); }
 SIMD_INLINE f64_vec f64_add(f64_vec a, f64_vec b) { return _mm256_add_pd(a, b); }
 SIMD_INLINE f64_vec f64_sub(f64_vec a, f64_vec b) { return _mm256_sub_pd(a, b); }
@@ -254,6 +258,11 @@ SIMD_INLINE f64_vec f64_fma(f64_vec a, f64_vec b, f64_vec c) { return a * b + c;
     SIMD_INLINE void P##_store_tail(real *p, P##_vec a, P##_tail n) {                                             \
         for (int i = 0; i < n; i++) p[i] = a[i];                                                                  \
     }                                                                                                             \
+    SIMD_INLINE P##_vec P##_keep(P##_vec a, P##_tail n) {                                                         \
+        P##_vec b = {0};                                                                                          \
+        for (int i = 0; i < n; i++) b[i] = a[i];                                                                  \
+        return b;                                                                                                 \
+    }                                                                                                             \
     SIMD_INLINE P##_vec P##_set(real x) { return x - (P##_vec){0}; }                                              \
     SIMD_INLINE P##_vec P##_add(P##_vec a, P##_vec b) { return a + b; }                                           \
     SIMD_INLINE P##_vec P##_sub(P##_vec a, P##_vec b) { return a - b; }                                           \
@@ -305,6 +314,7 @@ typedef int f64_tail;
     SIMD_INLINE real P##_load_over(real a, const real *p, int n) { return n ? *p : a; }                           \
     SIMD_INLINE real P##_load_tail(const real *p, int n) { return n ? *p : 0; }                                   \
     SIMD_INLINE void P##_store_tail(real *p, real a, int n) { if (n) *p = a; }                                    \
+    SIMD_INLINE real P##_keep(real a, int n) { return n ? a : 0; }                                                \
     SIMD_INLINE real P##_set(real x) { return x; }                                                                \
     SIMD_INLINE real P##_add(real a, real b) { return a + b; }                                                    \
     SIMD_INLINE real P##_sub(real a, real b) { return a - b; }                                                    \

@@ -213,9 +213,11 @@ static real_t FN(exp_sum_row)(real_t *out, const real_t *in, real_t shift, ptrdi
                 FN(store)(out + at, e);
                 sum[p] = FN(add)(sum[p], e);
             } else if (left > 0) {
+                /* kept in registers: what a masked store wrote cannot be loaded again without waiting for it */
                 FN(tail) t = FN(tail_of)((int)left);
-                FN(store_tail)(out + at, FN(exp)(FN(sub)(FN(load_tail)(in + at, t), down)), t);
-                sum[p] = FN(add)(sum[p], FN(load_tail)(out + at, t));
+                vec e = FN(keep)(FN(exp)(FN(sub)(FN(load_over)(down, in + at, t), down)), t);
+                FN(store_tail)(out + at, e, t);
+                sum[p] = FN(add)(sum[p], e);
             }
         }
     }
