@@ -38,10 +38,20 @@ cdef enum:
     # state are then touched in long runs. Of dZ this many bytes stay in the cache, of dW this many columns.
     STRIP_BYTES = 262144
     STRIP_COLUMNS = 1024
+    # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked
+    # for while its dW is formed, if it fits into the first-level cache beside the operands.
+    RESIDENT_BYTES = 1048576
+    FETCHED_BYTES = 32768
 
 
 cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
     return b_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and tiles >= PACKED_TILES
+
+
+cdef inline bint worth_fetching(const real* like, ptrdiff_t strip, ptrdiff_t parameters) noexcept nogil:
+    """Whether w, m and v of a strip with so many elements should be asked for before they are needed."""
+    cdef ptrdiff_t size = 3 * <ptrdiff_t>sizeof(real)
+    return parameters * size > RESIDENT_BYTES and strip * size <= FETCHED_BYTES
 
 
 cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcept nogil:
@@ -62,6 +72,7 @@ cdef inline void multiply(
     if rows == 0:  # a thread more than there are rows
         return
     height, longer = rows // tiles, rows % tiles
+    p.ahead_k = 0
     for panel in range(panels):
         left, right = right, vector_cut(c, columns, panels, panel + 1)
         p.b = b + left
@@ -131,23 +142,28 @@ cdef inline void pack_panels(
 
 cdef inline void dense_weight_gradient(
     real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t inputs, ptrdiff_t outputs,
+    ptrdiff_t inputs, ptrdiff_t outputs, const char** ahead,
 ) noexcept nogil:
     """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a tile's height of rows and a block of columns; overwrites dw.
 
     x and dz point at the first column. The sum runs over the batch in order.  dz_row 0: dz is packed by pack_panels.
-    2 B I O flops.
+    ahead: NULL, or three arrays as large as dw that will be wanted next and are fetched meanwhile.  2 B I O flops.
     """
     cdef product p
     cdef ptrdiff_t panels = panel_count(dz, outputs), panel, left, right = 0
+    cdef int i
     p.a, p.a_row, p.a_k, p.b_k, p.depth = x, 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
-    p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, False
+    p.c_row, p.y_row, p.epilogue, p.padded, p.ahead_k = dw_row, 0, TILE_STORE, False, 0
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
         p.b = dz + left
         if dz_row == 0:
             p.b, p.b_k = dz + batch * left, whole_vectors(dz, right - left)
+        if ahead != NULL:
+            for i in range(3):
+                p.ahead[i] = ahead[i] + inputs * left * <ptrdiff_t>sizeof(real)
+            p.ahead_k = ceil_div(inputs * (right - left) * <ptrdiff_t>sizeof(real), batch)
         multiply_tile(&p, dw + left, <int>inputs, <int>(right - left))
 
 
@@ -186,7 +202,8 @@ cdef inline void dense_backward_share(
     for tile in range(cut(tiles, team, thread), cut(tiles, team, thread + 1)):
         top, bottom = cut(inputs, tiles, tile), cut(inputs, tiles, tile + 1)
         dense_weight_gradient(
-            dw + top * outputs, outputs, x + top, inputs, dz, outputs, rows, bottom - top, outputs
+            dw + top * outputs, outputs, x + top, inputs, dz, outputs, rows, bottom - top, outputs,
+            <const char**>NULL,
         )
     if thread == 0:
         dense_bias_gradient(db, dz, outputs, rows, outputs)

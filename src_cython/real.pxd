@@ -40,6 +40,8 @@ cdef extern from "tile.h" nogil:
         ptrdiff_t c_row
         int epilogue
         int padded
+        const char* ahead[3]
+        ptrdiff_t ahead_k
 
     void f32_tile(const product*, float*, int, int)
     void f64_tile(const product*, double*, int, int)

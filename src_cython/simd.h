@@ -17,9 +17,11 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD_INLINE static __forceinline
 #define SIMD_UNROLL
+#define SIMD_PREFETCH(p) (void)(p)
 #else
 #define SIMD_INLINE static inline __attribute__((always_inline))
 #define SIMD_UNROLL _Pragma("GCC unroll 32")
+#define SIMD_PREFETCH(p) __builtin_prefetch(p)
 #endif
 
 #if defined(__AVX2__) || defined(__SSE2__) || defined(_M_X64)

@@ -14,10 +14,11 @@ from activations cimport (
 )
 from dense cimport (
     PACKED_TILES, STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient,
-    dense_weight_gradient, pack_panels, strip_count, vector_cut, worth_packing,
+    dense_weight_gradient, pack_panels, strip_count, vector_cut, worth_fetching,
+    worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
-from optimizers cimport GRADIENT, rule_at, update, update_rule
+from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
 from real cimport (
     TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, is_one_run, lanes, padded, panel_columns, real, table,
     transpose,
@@ -184,9 +185,17 @@ cdef inline void update_strip(
     x points at the strip's rows, dz at its columns.
     """
     cdef const real* weight = <const real*>job.net.parameters + s.weight
+    cdef const real* state = <const real*>job.state + s.weight + top * s.outputs
+    cdef const char* ahead[3]
+    cdef const char** wanted = NULL
     cdef ptrdiff_t columns = right - left, i
-    dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns)
-    if columns == s.outputs:  # the strip's rows follow one another in memory: one run, one tail
+    cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
+    if one_run and rule.optimizer == ADAM and worth_fetching(x, (bottom - top) * columns, job.net.parameter_count):
+        ahead[0] = <const char*>(weight + top * s.outputs)
+        ahead[1], ahead[2] = <const char*>state, <const char*>(state + job.net.parameter_count)
+        wanted = ahead
+    dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
+    if one_run:
         apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
     else:
         for i in range(bottom - top):

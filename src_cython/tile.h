@@ -43,6 +43,8 @@ typedef struct {
     const void *y;    /* Y[i, j] = y[i * y_row + j] */
     ptrdiff_t y_row, c_row;
     int epilogue, padded;
+    const char *ahead[3]; /* memory to be asked for meanwhile, ahead_k bytes of each for every k; 0: none */
+    ptrdiff_t ahead_k;
 } product;
 
 #define REAL f32
@@ -75,8 +77,9 @@ SIMD_INLINE vec FN(tile_epilogue)(int epilogue, vec c, vec y) {
     }
 }
 
-/* rows, vectors and whole are constants wherever this is expanded, so that `c` is registers and nothing else. */
-SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole, const product *p, real_t *out, int n) {
+/* rows, vectors, whole and ahead are constants wherever this is expanded, so that `c` is registers and nothing else. */
+SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole, const int ahead, const product *p,
+                             real_t *out, int n) {
     const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
 #define LOAD_B(from, v)                                                                                           \
     (whole || (v) + 1 < vectors ? FN(load)((from) + (v) * LANES) : FN(load_tail)((from) + (v) * LANES, tail))
@@ -88,7 +91,10 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
         for (int r = 0; r < rows; r++) c[r][v] = start;
     }
     const real_t *a = p->a, *b = p->b;
-    const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
+    const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k, ahead_k = p->ahead_k;
+    const char *next[3];
+    SIMD_UNROLL
+    for (int i = 0; i < 3; i++) next[i] = p->ahead[i];
     for (ptrdiff_t k = p->depth; k > 0; k--) {
         vec row[TILE_VECTORS];
         SIMD_UNROLL
@@ -101,6 +107,13 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
         }
         a += a_k;
         b += b_k;
+        if (ahead) {
+            SIMD_UNROLL
+            for (int i = 0; i < 3; i++) {
+                SIMD_PREFETCH(next[i]);
+                next[i] += ahead_k;
+            }
+        }
     }
 #define STORE_ALL(epilogue)                                                                                       \
     SIMD_UNROLL                                                                                                   \
@@ -131,8 +144,9 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
 #define TILE(r, v)                                                                                                \
     case r * 4 + v:                                                                                               \
         if (v > TILE_VECTORS) break;                                                                              \
-        if (p->padded || n == v * LANES) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, p, c, n);                       \
-        else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, p, c, n);                                                   \
+        if (p->ahead_k) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);                                  \
+        else if (p->padded || n == v * LANES) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 0, p, c, n);            \
+        else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 0, p, c, n);                                             \
         break;
 #define TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3)
     switch (rows * 4 + vectors) {
