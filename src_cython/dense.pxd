@@ -34,10 +34,12 @@ cdef enum:
     # page each, and powers of two would fall into the same few sets of the caches.
     PACKED_STRIDE = 2048
     PACKED_TILES = 4  # register tiles that must use the copy to pay for it
-    # dW is formed and handed to the optimiser a strip at a time, as tall as a register tile: parameters and optimiser
-    # state are then touched in long runs. Of dZ this many bytes stay in the cache, of dW this many columns.
+    # dW is formed and handed to the optimiser a strip at a time: parameters and optimiser state are then touched in
+    # long runs. Of dZ this many bytes stay in the cache, of dW this many columns. A strip is as tall as a register
+    # tile, or as several where it is narrow: then it has this many elements at the most.
     STRIP_BYTES = 262144
     STRIP_COLUMNS = 1024
+    STRIP_ELEMENTS = 1024
     # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked
     # for while its dW is formed, if it fits into the first-level cache beside the operands.
     RESIDENT_BYTES = 1048576
@@ -123,6 +125,11 @@ cdef inline void dense_input_gradient(
     multiply(&p, dz, transposed, dx, <const real*>NULL, y, packed, rows, inputs)
 
 
+cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
+    """How many register tiles one above the other make a strip of so many columns."""
+    return max(1, STRIP_ELEMENTS // (TILE_ROWS * columns))
+
+
 cdef inline ptrdiff_t strip_count(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
     """Blocks of columns that dW is formed in: dZ's share of one stays in a second-level cache while all rows pass."""
     cdef ptrdiff_t by_cache = ceil_div(batch * outputs * <ptrdiff_t>sizeof(real), STRIP_BYTES)
@@ -144,27 +151,32 @@ cdef inline void dense_weight_gradient(
     real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
     ptrdiff_t inputs, ptrdiff_t outputs, const char** ahead,
 ) noexcept nogil:
-    """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a tile's height of rows and a block of columns; overwrites dw.
+    """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a block of rows and columns of dW; overwrites dw.
 
     x and dz point at the first column. The sum runs over the batch in order.  dz_row 0: dz is packed by pack_panels.
     ahead: NULL, or three arrays as large as dw that will be wanted next and are fetched meanwhile.  2 B I O flops.
     """
     cdef product p
-    cdef ptrdiff_t panels = panel_count(dz, outputs), panel, left, right = 0
+    cdef ptrdiff_t panels = panel_count(dz, outputs), tiles = ceil_div(inputs, TILE_ROWS), panel, tile, left, top
+    cdef ptrdiff_t right = 0, size = inputs * <ptrdiff_t>sizeof(real)
     cdef int i
-    p.a, p.a_row, p.a_k, p.b_k, p.depth = x, 1, x_row, dz_row, batch
+    p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
-    p.c_row, p.y_row, p.epilogue, p.padded, p.ahead_k = dw_row, 0, TILE_STORE, False, 0
+    p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, False
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
-        p.b = dz + left
+        p.b, p.ahead_k = dz + left, 0
         if dz_row == 0:
             p.b, p.b_k = dz + batch * left, whole_vectors(dz, right - left)
         if ahead != NULL:
             for i in range(3):
-                p.ahead[i] = ahead[i] + inputs * left * <ptrdiff_t>sizeof(real)
-            p.ahead_k = ceil_div(inputs * (right - left) * <ptrdiff_t>sizeof(real), batch)
-        multiply_tile(&p, dw + left, <int>inputs, <int>(right - left))
+                p.ahead[i] = ahead[i] + size * left
+            p.ahead_k = ceil_div(size * (right - left), batch)
+        for tile in range(tiles):
+            top = cut(inputs, tiles, tile)
+            p.a = x + top
+            multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
+            p.ahead_k = 0  # the first tile has asked for all
 
 
 cdef inline void dense_bias_gradient(
@@ -188,7 +200,7 @@ cdef inline void dense_backward_share(
 
     dX = dZ W^T by rows of the batch, dW = X^T dZ by its own rows, db with the first.  4 B I O flops in all, with dX.
     """
-    cdef ptrdiff_t first, last, tiles, tile, top, bottom
+    cdef ptrdiff_t first, last
     if dx != NULL:
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
         transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
@@ -198,12 +210,9 @@ cdef inline void dense_backward_share(
             dx + first * inputs, inputs, dz + first * outputs, outputs, transposed, transposed_row,
             <const real*>NULL, 0, <real*>NULL, last - first, inputs, outputs, TILE_STORE,
         )
-    tiles = ceil_div(inputs, TILE_ROWS)
-    for tile in range(cut(tiles, team, thread), cut(tiles, team, thread + 1)):
-        top, bottom = cut(inputs, tiles, tile), cut(inputs, tiles, tile + 1)
-        dense_weight_gradient(
-            dw + top * outputs, outputs, x + top, inputs, dz, outputs, rows, bottom - top, outputs,
-            <const char**>NULL,
-        )
+    first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
+    dense_weight_gradient(
+        dw + first * outputs, outputs, x + first, inputs, dz, outputs, rows, last - first, outputs, <const char**>NULL
+    )
     if thread == 0:
         dense_bias_gradient(db, dz, outputs, rows, outputs)

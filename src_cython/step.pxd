@@ -14,8 +14,7 @@ from activations cimport (
 )
 from dense cimport (
     PACKED_TILES, STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient,
-    dense_weight_gradient, pack_panels, strip_count, vector_cut, worth_fetching,
-    worth_packing,
+    dense_weight_gradient, pack_panels, strip_count, strip_tiles, vector_cut, worth_fetching, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
@@ -223,7 +222,7 @@ cdef inline void update_parameters(
     cdef const real* x = workspace + job.input
     cdef const real* dz
     cdef ptrdiff_t x_row = job.input_row, total = 0, begin, end, i, strips, strip, tiles, tile, length
-    cdef ptrdiff_t first, last, left, right, dz_row
+    cdef ptrdiff_t first, last, top, bottom, left, right, dz_row
     for i in range(net.count):
         if net.stages[i].kind == DENSE:
             total += ceil_div(net.stages[i].inputs, TILE_ROWS) * ceil_div(net.stages[i].outputs, lanes(x))
@@ -245,10 +244,12 @@ cdef inline void update_parameters(
             if worth_packing(x, dz_row, last - first):
                 pack_panels(packed, dz, dz_row, batch, right - left)
                 dz, dz_row = packed, 0
-            for tile in range(first, last):
+            tile, bottom = first, cut(s.inputs, tiles, first)
+            while tile < last:
+                tile = min(tile + strip_tiles(right - left), last)
+                top, bottom = bottom, cut(s.inputs, tiles, tile)
                 update_strip(
-                    job, rule, s, workspace, scratch, x + cut(s.inputs, tiles, tile), x_row, dz, dz_row, batch,
-                    cut(s.inputs, tiles, tile), cut(s.inputs, tiles, tile + 1), left, right,
+                    job, rule, s, workspace, scratch, x + top, x_row, dz, dz_row, batch, top, bottom, left, right
                 )
         x, x_row = workspace + s.output, s.row
 
@@ -324,7 +325,8 @@ cdef inline bint evaluate_rows(
 ) noexcept nogil:
     """output (rows, outputs) for rows first.. of x, and unless values is NULL the rows' losses.
 
-    Returns whether these rows of x are finite. scratch holds two blocks of (block, width), the targets of a block and a sum a row; x is read from row ``offset``.
+    Returns whether these rows of x are finite.  scratch holds two blocks of (block, width), the targets of a block and
+    a sum a row; x is read from row ``offset``.
     """
     cdef const stage* last = net.stages + net.count - 1
     cdef bint logits = takes_logits(net.loss)
