@@ -50,17 +50,25 @@ def make_table(rows: Sequence[Row], peak: float) -> Table:
     title, unit, *words = SECTIONS[rows[0].section]
     project, *rivals = rows[0].results
     counted = any(row.flops for row in rows)
-    columns = [*words, project, *(["of peak"] if counted else [])]
+    aimed = any(row.goal_share for row in rows)
+    columns = [*words, project, *(["of peak"] if counted else []), *(["goal"] if aimed else [])]
     for rival in rivals:
         columns += [rival, "times"]
+    columns += ["best rival", "goal"] if aimed and rivals else []
     cells = []
     for row in rows:
         own = row.results[project]
         line = [row.name, row.detail, duration(own)]
         if counted:
             line.append(share_of_peak(row.flops, own, peak))
+        if aimed:
+            line.append(f"{100 * row.goal_share:.0f} %")
         for rival in rivals:
             line += [duration(row.results[rival]), ratio(row.results[rival], own)]
+        if aimed and rivals:
+            timed = [row.results[rival] for rival in rivals if row.results[rival].agrees]
+            best = min(timed, key=lambda result: min(result.seconds), default=own)
+            line += [ratio(best, own), significant(row.goal_times, 3)]
         cells.append(line)
     note = f"{unit}: minimum / median; times: ratio of the minima"
     return Table(f"{title}, {plural(rows[0].threads)}", note, columns, cells)

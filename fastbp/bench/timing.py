@@ -37,6 +37,8 @@ class Row:
     results: dict[str, Result]
     flops: int = 0
     peak: float = 0.0
+    goal_share: float = 0.0  # of the peak, 0 where there is no goal
+    goal_times: float = 0.0
 
 
 @dataclass(frozen=True)

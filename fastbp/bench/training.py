@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastbp.bench.baseline import Baseline
 from fastbp.bench.rivals import RIVALS, Contender, Fastbp
 from fastbp.bench.timing import Effort, Result, Row, fill, repetitions, seconds_of
-from fastbp.bench.workloads import WORKLOADS, Problem, make_problem
+from fastbp.bench.workloads import GOALS, WORKLOADS, Problem, make_problem
 
 COMPARED_ROWS = 512
 # Difference of the outputs from the reference's, relative to how far training moved them.  Rounding gives
@@ -39,6 +39,7 @@ def measure_problem(
     workload = problem.workload
     compare = comparison(problem)
     row = Row("training", workload.name, workload.description, threads, {}, workload.step_flops)
+    row.goal_share, row.goal_times = GOALS.get(workload.name, {}).get(threads, (0.0, 0.0))
     jobs = {}
     for name, make in contenders(rivals).items():
         contender = make(problem, threads)

@@ -92,6 +92,22 @@ WORKLOADS: dict[str, Workload] = {
     )
 }
 
+# What the project aims at, by number of threads: share of the machine's peak, and how many times longer the
+# best rival is to take.  tiny and grid40 are to be no slower on two threads than on one.
+GOALS: dict[str, dict[int, tuple[float, float]]] = {
+    "tiny": {1: (0.48, 2.4), 2: (0.24, 2.4)},
+    "matexp": {1: (0.50, 2.3), 2: (0.48, 3.2)},
+    "grid40": {1: (0.58, 1.8), 2: (0.29, 1.8)},
+    "grid160": {1: (0.88, 1.1), 2: (0.80, 1.8)},
+    "xor64": {1: (0.80, 1.4), 2: (0.70, 2.3)},
+    "digits": {1: (0.70, 1.6), 2: (0.50, 2.6)},
+    "sigmoid": {1: (0.72, 1.4), 2: (0.57, 2.3)},
+    "mnist": {1: (0.90, 1.25), 2: (0.80, 1.6)},
+    "higgs": {1: (0.85, 1.2), 2: (0.78, 1.45)},
+    "wide": {1: (0.85, 1.1), 2: (0.78, 1.15)},
+    "square": {1: (0.94, 1.1), 2: (0.93, 1.1)},
+}
+
 
 @dataclass(frozen=True)
 class Problem:
