@@ -192,7 +192,8 @@ def _first_nonfinite(array: NDArray[Any], dtype: np.dtype[Any]) -> int:
     if array.dtype.kind != "f":
         return -1
     columns = array.shape[1] if array.ndim == 2 else 1
-    return _native.kernels(dtype).find_nonfinite(array, np.empty(max(columns, _SCAN), dtype))
+    position: int = _native.kernels(dtype).find_nonfinite(array, np.empty(max(columns, _SCAN), dtype))
+    return position
 
 
 def _refuse_bad_labels(labels: NDArray[Any], classes: int, argument: str) -> None:
