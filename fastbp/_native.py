@@ -133,6 +133,7 @@ def _environment_threads() -> int | None:
     return None
 
 
+@cache
 def _most_threads() -> int:
     """Four a core: no network gains by more, and libgomp ends the process when it is refused a thread."""
     return 4 * (os.cpu_count() or 1)
