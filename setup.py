@@ -3,6 +3,7 @@
 Environment at build time:
     FASTBP_NATIVE=1   tune the highest level this machine runs for this very machine
     FASTBP_DEBUG=1    bounds checks, assertions, address and undefined-behaviour sanitizers; no optimisation
+    FASTBP_DEBUG=thread   the thread sanitizer instead of those two; wants clang and its OpenMP runtime
     CC                the compiler, as everywhere
 """
 
@@ -19,7 +20,9 @@ from setuptools.command.build_ext import build_ext
 DEBUG = os.environ.get("FASTBP_DEBUG", "0") not in ("", "0")
 NATIVE = os.environ.get("FASTBP_NATIVE", "0") not in ("", "0")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
-KIND = "debug" if DEBUG else "native" if NATIVE else "release"
+SANITIZED = "thread" if os.environ.get("FASTBP_DEBUG") == "thread" else "address,undefined"
+DEBUG_KIND = "debug-thread" if SANITIZED == "thread" else "debug"
+KIND = DEBUG_KIND if DEBUG else "native" if NATIVE else "release"
 
 # Value-safe all of them: no fused multiply-add that is not spelt; roots and selections as plain instructions.
 COMMON = [
@@ -36,7 +39,7 @@ LEVELS = {
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
 MSVC_LEVELS = {"base": [], "v3": ["/arch:AVX2"], "v4": ["/arch:AVX512"]}  # untried
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+SANITIZERS = [f"-fsanitize={SANITIZED}", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 
 
 class BuildLevels(build_ext):

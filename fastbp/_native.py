@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import operator
 import os
 import platform
 from functools import cache
@@ -54,6 +55,24 @@ def _load() -> tuple[ModuleType, str]:
     return importlib.import_module(f"fastbp._core_{wanted}"), wanted
 
 
+def _has_lost_threads() -> bool:
+    """Whether a fork made this process, with an OpenMP runtime in it whose threads may have stayed behind.
+
+    Asked before the core is loaded: Linux may give it that runtime, PyTorch's say, instead of one of its own.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+        if not flags & 0x40:  # PF_FORKNOEXEC: no program was started since
+            return False
+        with open("/proc/self/maps", "rb") as file:
+            libraries = file.read()
+    except (OSError, ValueError, IndexError):
+        return False
+    return any(name in libraries for name in (b"/libgomp.so", b"/libomp.so", b"/libiomp5.so"))
+
+
+_LOST_THREADS = _has_lost_threads()
 core, level = _load()
 ACTIVATIONS: dict[str, int] = core.ACTIVATIONS
 LOSSES: dict[str, int] = core.LOSSES
@@ -79,7 +98,7 @@ class _Threads:
     """The cap on threads that `set_num_threads` set, and whether this process is the child of a fork."""
 
     cap: int | None = None
-    forked = False
+    forked = _LOST_THREADS
 
 
 def _after_fork_in_child() -> None:
@@ -90,12 +109,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _check_threads(name: str, threads: object) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, not {type(threads).__name__}")
-    if threads < 1:
-        raise ValueError(f"{name} must be at least 1, not {threads}")
-    return int(threads)
+def _check_threads(threads: Any) -> int:
+    try:
+        number = operator.index(threads)
+    except TypeError:
+        number = None
+    if number is None or isinstance(threads, bool):
+        raise TypeError(f"threads is {threads!r}, expected a whole number")
+    if number < 1:
+        raise ValueError(f"threads is {number}, expected at least 1")
+    return number
 
 
 def _quota() -> float:
@@ -114,23 +137,45 @@ def _quota() -> float:
     return float(quota) / float(period) if quota not in ("max", "-1") else math.inf
 
 
+def _cores() -> int:
+    """Cores in this process's affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def available_cores() -> int:
     """Cores this process may use: its affinity and its container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, round(min(cores, _quota())))
+    return max(1, round(min(_cores(), _quota())))
+
+
+def _variable_threads(name: str) -> int | None:
+    """A number of threads from the environment; None where there is none."""
+    text = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may list one a nesting level
+    if not text:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} is {text!r}, expected a whole number of at least 1")
+    return number
 
 
 @cache
 def _environment_threads() -> int | None:
-    for name in ("FASTBP_NUM_THREADS", "OMP_NUM_THREADS"):
-        # OMP_NUM_THREADS may list one number a nesting level
-        text = os.environ.get(name, "").split(",")[0].strip()
-        if text:
-            if not text.isdigit() or int(text) < 1:
-                raise ValueError(f"{name} is {text!r}, expected a whole number of at least 1")
-            return int(text)
-    return None
+    return _variable_threads("FASTBP_NUM_THREADS") or _variable_threads("OMP_NUM_THREADS")
+
+
+def _default_threads() -> int:
+    """What the OpenMP runtime starts with; another library may share it, and have lowered it by now."""
+    try:
+        return _variable_threads("OMP_NUM_THREADS") or _cores()
+    except ValueError:  # said when it is needed; the runtime passes over it
+        return _cores()
+
+
+_DEFAULT_THREADS = _default_threads()
 
 
 @cache
@@ -143,13 +188,16 @@ def resolve_threads(threads: int | None) -> int:
     """The cap on threads for one call: the argument, else what `get_num_threads` says.
 
     After a fork it is 1 whatever is asked for: the runtime's threads did not come along, and libgomp would
-    wait for them for ever.
+    wait for them for ever.  Who lowers the OpenMP runtime's number for this Python thread, as threadpoolctl
+    does, lowers this one too.
     """
     if threads is not None:
-        threads = _check_threads("threads", threads)
+        threads = _check_threads(threads)
     if _Threads.forked or not BUILD["openmp"]:
         return 1
-    return min(threads, _most_threads()) if threads is not None else get_num_threads()
+    wanted = threads or _Threads.cap or _environment_threads() or available_cores()
+    limit: int = core.openmp_limit()
+    return min(wanted, _most_threads(), limit if limit < _DEFAULT_THREADS else wanted)
 
 
 def worthwhile_threads(cap: int, flops: int) -> int:
@@ -178,7 +226,7 @@ def set_num_threads(threads: int | None) -> None:
     1
     >>> set_num_threads(None)
     """
-    _Threads.cap = None if threads is None else _check_threads("threads", threads)
+    _Threads.cap = None if threads is None else _check_threads(threads)
 
 
 def get_num_threads() -> int:
@@ -188,11 +236,10 @@ def get_num_threads() -> int:
     -------
     int
         What `set_num_threads` set; else ``FASTBP_NUM_THREADS``; else ``OMP_NUM_THREADS``; else the cores this
-        process may use.  1 in a process that came from a fork, and in a build without OpenMP.
+        process may use.  At most what ``threadpoolctl.threadpool_limits`` set in this Python thread.  1 in a
+        process that came from a fork, and in a build without OpenMP.
     """
-    if _Threads.forked or not BUILD["openmp"]:
-        return 1
-    return min(_Threads.cap or _environment_threads() or available_cores(), _most_threads())
+    return resolve_threads(None)
 
 
 def _processor() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,6 +54,8 @@ class Plan:
         One row a stage, in the order of the core's ``STAGE_FIELDS``; offsets into a workspace still 0.
     slices : list of dict
         For each layer, by name, the place in the flat vector and the shape of each parameter.
+    flops_per_row : int
+        Of the forward and backward pass: the sum of 2 in x out x (3, first layer 2).
     """
 
     dtype: np.dtype[Any]
@@ -63,17 +64,11 @@ class Plan:
     in_features: int
     out_features: int
     parameter_count: int
+    flops_per_row: int
 
     def field(self, name: str) -> NDArray[np.int64]:
         """A column of `stages`."""
         return self.stages[:, _native.STAGE_FIELDS.index(name)]
-
-    @cached_property
-    def flops_per_row(self) -> int:
-        """Flops of a row's forward and backward pass: the sum of 2 in x out x (3, first layer 2)."""
-        dense = self.field("kind") == _native.STAGE_KINDS["dense"]
-        products = (self.field("inputs") * self.field("outputs"))[dense]
-        return int(2 * (3 * products.sum() - products[0]))
 
     def step_flops(self, batch_size: int) -> int:
         """Flops of one training step."""
@@ -209,4 +204,6 @@ def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
                 | {"propagates": propagates}
             )
     stages = np.array([[row.get(name, 0) for name in _native.STAGE_FIELDS] for row in rows], dtype=np.int64)
-    return Plan(dtype, stages, slices, in_features, features, count)
+    products = [row["inputs"] * row["outputs"] for row in rows if row["kind"] == kinds["dense"]]
+    flops = 2 * (3 * sum(products) - products[0])
+    return Plan(dtype, stages, slices, in_features, features, count, flops)

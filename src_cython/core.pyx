@@ -23,7 +23,10 @@ from rows cimport find_nonfinite_row, shuffle_rows
 from step cimport (
     DENSE, ELEMENTWISE, STRIP_SCRATCH, evaluate_rows, network, packing_size, stage, train_batches, training,
 )
-from team cimport openmp_version, team_gate, team_gate_init, team_rank, team_size
+from team cimport (
+    openmp_version, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate, team_gate_init, team_limit,
+    team_rank, team_size,
+)
 
 import sys
 
@@ -242,22 +245,22 @@ def train(
 
 
 cdef void evaluate_member(
-    const network* net, real* output, double* values, bint* finite, real* workspace, ptrdiff_t share,
+    const network* net, real* output, double* values, team_flag* nonfinite, real* workspace, ptrdiff_t share,
     ptrdiff_t packed, ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
 ) noexcept nogil:
     cdef uint64_t mode = simd_enter()
     cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
     cdef real* own = workspace + thread * share
     if not evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first):
-        finite[0] = False  # whichever thread comes first: nobody writes anything else
+        team_flag_raise(nonfinite)
     simd_leave(mode)
 
 
 cdef double evaluate_table(
     const network* net, real[:, ::1] output, real[::1] workspace, ptrdiff_t width, ptrdiff_t block, ptrdiff_t packed,
-    ptrdiff_t first, bint scored, int threads, bint* finite,
+    ptrdiff_t first, bint scored, int threads, team_flag* nonfinite,
 ) except? -1:
-    """`evaluate` with x and y open: the sum of the losses; finite becomes False where x is not."""
+    """`evaluate` with x and y open: the sum of the losses; raises the flag where x is not finite."""
     cdef const stage* last = net.stages + net.count - 1
     cdef ptrdiff_t rows = output.shape[0], widest = net.x.columns, i
     cdef ptrdiff_t share = padded(block * (2 * width + net.y.columns + 1)) + packed
@@ -279,12 +282,12 @@ cdef double evaluate_table(
     with nogil:
         if threads == 1:
             evaluate_member(
-                net, &output[0, 0], values, finite, &workspace[0], share, packed, width, block, first, rows, 0, 1
+                net, &output[0, 0], values, nonfinite, &workspace[0], share, packed, width, block, first, rows, 0, 1
             )
         else:
             with parallel(num_threads=threads):
                 evaluate_member(
-                    net, &output[0, 0], values, finite, &workspace[0], share, packed, width, block, first, rows,
+                    net, &output[0, 0], values, nonfinite, &workspace[0], share, packed, width, block, first, rows,
                     team_rank(), team_size(),
                 )
         if scored:
@@ -306,22 +309,23 @@ def evaluate(
     """
     cdef network net
     cdef Py_buffer x_view, y_view
-    cdef bint finite = True
+    cdef team_flag nonfinite
     cdef double total
+    team_flag_init(&nonfinite)
     open_network(&net, stages, parameters, loss)
     open_table(x, &x_view, &net.x)
     try:
         if y is None:
-            total = evaluate_table(&net, output, workspace, width, block, packed, first, False, threads, &finite)
+            total = evaluate_table(&net, output, workspace, width, block, packed, first, False, threads, &nonfinite)
         else:
             open_table(y, &y_view, &net.y)
             try:
-                total = evaluate_table(&net, output, workspace, width, block, packed, first, True, threads, &finite)
+                total = evaluate_table(&net, output, workspace, width, block, packed, first, True, threads, &nonfinite)
             finally:
                 PyBuffer_Release(&y_view)
     finally:
         PyBuffer_Release(&x_view)
-    return total, finite
+    return total, not team_flag_raised(&nonfinite)
 
 
 def find_nonfinite(x, real[::1] scratch):
@@ -356,6 +360,11 @@ def find_nonfinite(x, real[::1] scratch):
                 row += 1
     PyBuffer_Release(&view)
     return found
+
+
+def openmp_limit():
+    """Threads of a parallel region that names no number, as the OpenMP runtime has it for the calling thread."""
+    return team_limit()
 
 
 def multiply_add(Py_ssize_t rounds, real[::1] out, int threads):

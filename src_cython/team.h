@@ -27,6 +27,7 @@
 
 #define team_size() omp_get_num_threads()
 #define team_rank() omp_get_thread_num()
+#define team_limit() omp_get_max_threads()
 #define openmp_version() _OPENMP
 
 /* About 50 us of pauses: longer than a phase is uneven on an idle machine, shorter than a slice of the scheduler's. */
@@ -34,9 +35,16 @@ enum { TEAM_SPINS = 2000 };
 
 typedef struct {
     char before[64]; /* a cache line of its own */
-    atomic_int arrived, opened;
+    atomic_int arrived;
+    atomic_uint opened; /* how often: it may wrap round */
     char after[64];
 } team_gate;
+
+/* Raised by whichever threads of a team find a reason to; looked at when all are done. */
+typedef atomic_int team_flag;
+#define team_flag_init(flag) atomic_init(flag, 0)
+#define team_flag_raise(flag) atomic_store_explicit(flag, 1, memory_order_relaxed)
+#define team_flag_raised(flag) atomic_load_explicit(flag, memory_order_relaxed)
 
 static inline void team_gate_init(team_gate *gate) {
     atomic_init(&gate->arrived, 0);
@@ -46,22 +54,32 @@ static inline void team_gate_init(team_gate *gate) {
 /* Returns once all `team` threads have come; what each wrote before is then seen by all. */
 static inline void team_meet(team_gate *gate, int team) {
     if (team == 1) return;
-    int opened = atomic_load_explicit(&gate->opened, memory_order_relaxed);
+    unsigned opened = atomic_load_explicit(&gate->opened, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&gate->arrived, 1, memory_order_acq_rel) == team - 1) {
         atomic_store_explicit(&gate->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&gate->opened, opened + 1, memory_order_release);
         return;
     }
-    for (int spin = 0; atomic_load_explicit(&gate->opened, memory_order_acquire) == opened; spin++) {
-        if (spin < TEAM_SPINS) team_pause();
-        else team_yield();
+    int spins = 0;
+    while (atomic_load_explicit(&gate->opened, memory_order_acquire) == opened) {
+        if (spins < TEAM_SPINS) {
+            team_pause();
+            spins++;
+        } else {
+            team_yield();
+        }
     }
 }
 #else
 #define team_size() 1
 #define team_rank() 0
+#define team_limit() 1
 #define openmp_version() 0
 typedef struct { char none; } team_gate;
+typedef int team_flag;
+#define team_flag_init(flag) ((void)(*(flag) = 0))
+#define team_flag_raise(flag) ((void)(*(flag) = 1))
+#define team_flag_raised(flag) (*(flag))
 static inline void team_gate_init(team_gate *gate) { (void)gate; }
 static inline void team_meet(team_gate *gate, int team) { (void)gate; (void)team; }
 #endif

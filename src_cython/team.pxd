@@ -1,4 +1,4 @@
-"""The team of threads that runs a parallel region, and the gate where they meet.
+"""The team of threads that runs a parallel region, the gate where they meet, and what they tell those who wait.
 
 Cython's own parallel loops end in `nowait`: where threads must meet, `team_meet` is written out.
 """
@@ -6,8 +6,14 @@ Cython's own parallel loops end in `nowait`: where threads must meet, `team_meet
 cdef extern from "team.h" nogil:
     ctypedef struct team_gate:
         pass
+    ctypedef struct team_flag:
+        pass
     int team_size()
     int team_rank()
+    int team_limit()
     int openmp_version()
     void team_gate_init(team_gate* gate)
     void team_meet(team_gate* gate, int team)
+    void team_flag_init(team_flag* flag)
+    void team_flag_raise(team_flag* flag)
+    bint team_flag_raised(team_flag* flag)

@@ -78,7 +78,14 @@ def test_forced_levels_with_fused_multiply_add_train_to_the_same_bits():
 
 
 @pytest.mark.parametrize(
-    "limits", [{"OMP_THREAD_LIMIT": "2"}, {"OMP_DYNAMIC": "true"}, {"OMP_WAIT_POLICY": "active"}]
+    "limits",
+    [
+        {"OMP_THREAD_LIMIT": "1"},
+        {"OMP_THREAD_LIMIT": "2"},
+        {"OMP_DYNAMIC": "true"},
+        {"OMP_WAIT_POLICY": "active"},
+    ],
+    ids=str,
 )
 def test_bits_do_not_depend_on_how_many_threads_openmp_delivers(limits):
     alone, limited = (
@@ -112,11 +119,28 @@ def test_without_any_setting_the_cores_of_this_process_are_used():
     assert run(f"import os; os.sched_setaffinity(0, {{{min(cores)}}})\n" + COUNT, **unset) == "1\n"
 
 
-@pytest.mark.parametrize("value", ["many", "0", "-2", "1.5"])
-def test_an_environment_that_is_no_number_of_threads_is_refused_by_name(value):
-    last = complaint(COUNT, FASTBP_NUM_THREADS=value)
-    assert "FASTBP_NUM_THREADS" in last
-    assert repr(value) in last
+REFUSED = """
+import fastbp
+from fastbp._native import resolve_threads
+layer = fastbp.Dense(2, 2)
+calls = fastbp.get_num_threads, lambda: resolve_threads(None), lambda: layer.forward([[1.0, 2.0]])
+for call in calls + calls:
+    try:
+        call()
+    except ValueError as error:
+        print(ascii(str(error)))
+print(resolve_threads(2))
+fastbp.set_num_threads(3)
+print(fastbp.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("name", ["FASTBP_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["many", "0", "-2", "1.5", "\N{SUPERSCRIPT TWO}"])
+def test_an_environment_that_is_no_number_of_threads_is_refused_by_every_call_that_needs_it(name, value):
+    environment = {"FASTBP_NUM_THREADS": None, "OMP_NUM_THREADS": None, name: value}
+    sentence = ascii(f"{name} is {value!r}, expected a whole number of at least 1")
+    assert run(REFUSED, **environment) == 6 * f"{sentence}\n" + "2\n3\n"
 
 
 FORKED = """
@@ -140,18 +164,21 @@ def test_there_are_never_more_than_four_threads_a_core():
     assert run(COUNT, FASTBP_NUM_THREADS="1000000") == f"{most}\n"
 
 
-@pytest.mark.parametrize("value", [0, -1])
-def test_fewer_threads_than_one_are_refused(value):
-    for call in (bp.set_num_threads, _native.resolve_threads):
-        with pytest.raises(ValueError, match=f"threads.*{value}"):
-            call(value)
-
-
-@pytest.mark.parametrize("value", [1.5, "2", True])
-def test_a_number_of_threads_that_is_no_whole_number_is_refused(value):
-    for call in (bp.set_num_threads, _native.resolve_threads):
-        with pytest.raises(TypeError, match="threads"):
-            call(value)
+@pytest.mark.parametrize("call", [bp.set_num_threads, _native.resolve_threads])
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (0, ValueError, "threads is 0, expected at least 1"),
+        (np.int8(-1), ValueError, "threads is -1, expected at least 1"),
+        (1.5, TypeError, "threads is 1.5, expected a whole number"),
+        ("2", TypeError, "threads is '2', expected a whole number"),
+        (True, TypeError, "threads is True, expected a whole number"),
+    ],
+)
+def test_a_number_of_threads_that_cannot_be_is_refused(call, value, error, message):
+    with pytest.raises(error) as caught:
+        call(value)
+    assert str(caught.value) == message
 
 
 # What it says about itself
