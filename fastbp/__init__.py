@@ -17,9 +17,9 @@ from fastbp.gradients import check_gradients, numerical_gradient
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Xavier, Zeros
 from fastbp.layers import Dense, Exp, Identity, Layer, ReLU, Sigmoid, Softmax, Tanh, mlp
 from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from fastbp.metrics import History
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam, Optimizer
-from fastbp.training import History
 
 __all__ = [
     "SGD",

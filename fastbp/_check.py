@@ -1,4 +1,4 @@
-"""User arrays to checked arrays: every error in the data that a user hands over is raised here.
+"""User arrays to checked arrays, settings to checked settings: what is refused is refused here.
 
 Arrays of numbers pass as they are, strided, read-only, byte-swapped or memory-mapped: the core converts them
 a batch at a time, so that a data set is never copied.  Lists and data frames become arrays.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -18,11 +20,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastbp import _native
 
 Described = TypeVar("Described")
+Item = TypeVar("Item")
 
 _PRECISIONS = (np.dtype(np.float32), np.dtype(np.float64))
 _BLOCK = 65536  # rows looked at together where a check needs temporary arrays: they stay under a few MB
 _SCAN = 1024  # entries converted and looked at together: they stay in the first-level cache
 _SUM_TOLERANCE = 1e-3  # float16 keeps 11 bits: 10 probabilities of 0.1 may sum to 1 within 5e-4
+_SHOWN = 100  # characters of a refused value: a message shall not be as long as a list of a million numbers
 
 
 def numeric(value: ArrayLike, argument: str) -> NDArray[Any]:
@@ -34,7 +38,7 @@ def numeric(value: ArrayLike, argument: str) -> NDArray[Any]:
             raise ValueError(f"{argument} is a masked array, expected one without a mask: fill it first")
         try:
             array = np.asarray(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # other libraries' arrays too
             raise ValueError(f"{argument} cannot be made an array of numbers: {error}") from error
     if array.dtype.kind not in "fiub" or array.itemsize > 8:
         raise ValueError(
@@ -119,9 +123,11 @@ def is_finite(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     return _first_nonfinite(array, dtype) < 0
 
 
-def contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """``array`` as a layer's kernels take it: itself when it is a C-contiguous one of ``dtype``."""
-    return np.ascontiguousarray(array, dtype)
+def contiguous(array: NDArray[Any], dtype: np.dtype[Any], argument: str) -> NDArray[Any]:
+    """``array`` (rank 2) as a layer's kernels take it, its numbers finite: itself when it fits already."""
+    finite(array, dtype, argument)
+    converted = np.ascontiguousarray(array, dtype)
+    return converted if converted.flags.aligned else converted.copy()
 
 
 def precision(dtype: DTypeLike, argument: str = "dtype") -> np.dtype[Any]:
@@ -131,7 +137,7 @@ def precision(dtype: DTypeLike, argument: str = "dtype") -> np.dtype[Any]:
     except TypeError:
         found = None
     if found is None or found not in _PRECISIONS:
-        raise ValueError(f"{argument} is {dtype!r}, expected 'float32' or 'float64'")
+        raise ValueError(f"{argument} is {shown(dtype)}, expected 'float32' or 'float64'")
     return found
 
 
@@ -142,10 +148,43 @@ def whole_number(value: Any, argument: str, minimum: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise TypeError(f"{argument} is {value!r}, expected a whole number")
+        raise TypeError(f"{argument} is {shown(value)}, expected a whole number")
     if number < minimum:
-        raise ValueError(f"{argument} is {number}, expected at least {minimum}")
+        raise ValueError(f"{argument} is {shown(number)}, expected at least {minimum}")
     return number
+
+
+def boolean(value: Any, argument: str) -> bool:
+    """True or False, and nothing that merely counts as one of them."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{argument} is {shown(value)}, expected True or False")
+    return bool(value)
+
+
+def sequence(value: Iterable[Item], argument: str, expected: str) -> tuple[Item, ...]:
+    """The items of ``value``; text is none."""
+    try:
+        if not isinstance(value, (str, bytes)):
+            return tuple(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
+
+
+def pair(value: Any, argument: str) -> tuple[Any, Any]:
+    """A tuple or a list of two: data and targets."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{argument} is a {type(value).__name__}, expected a pair (x, y)")
+    if len(value) != 2:
+        raise ValueError(f"{argument} has {_count(len(value), 'entry', 'entries')}, expected a pair (x, y)")
+    return value[0], value[1]
+
+
+def memory(size: int, what: str) -> None:
+    """Refuse to take more bytes than the machine has: where the system promises any, it ends the process."""
+    if size > _machine_memory():
+        there = _machine_memory() / 1e9
+        raise MemoryError(f"{what} needs {size / 1e9:,.4g} GB, but the machine has {there:,.4g} GB")
 
 
 def seed(value: Any) -> int:
@@ -159,19 +198,24 @@ def seed(value: Any) -> int:
 def real_number(value: Any, argument: str, minimum: float = 0.0, below: float = math.inf) -> float:
     """A real number, ``minimum <= value < below``; NaN is neither."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{argument} is {value!r}, expected a number")
-    number = float(value)
+        raise TypeError(f"{argument} is {shown(value)}, expected a number")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number or a fraction beyond float64
+        number = math.inf
     if not minimum <= number < below:
         bounds = f">= {minimum:g}" if below == math.inf else f">= {minimum:g} and < {below:g}"
-        raise ValueError(f"{argument} is {value}, expected a finite number {bounds}")
+        raise ValueError(f"{argument} is {shown(value, str)}, expected a finite number {bounds}")
     return number
 
 
 def choice(value: Any, argument: str, known: tuple[str, ...]) -> str:
     """One of the known strings."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} is {shown(value)}, expected {_alternatives(known)}")
     if value not in known:
-        raise ValueError(f"{argument} is {value!r}, expected {_alternatives(known)}")
-    return str(value)
+        raise ValueError(f"{argument} is {shown(value)}, expected {_alternatives(known)}")
+    return value
 
 
 def described(
@@ -184,7 +228,35 @@ def described(
         return known[choice(value, argument, tuple(known))]()
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{argument} is the class {value.__name__}, expected an object: {value.__name__}()")
-    raise TypeError(f"{argument} is {value!r}, expected {_alternatives(tuple(known))} or a {kind.__name__}")
+    expected = f"{_alternatives(tuple(known))} or a {kind.__name__}"
+    raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
+
+
+@cache
+def _machine_memory() -> int:
+    """Bytes of the machine's memory; what an address can reach where the system does not say."""
+    try:
+        pages: int = os.sysconf("SC_PHYS_PAGES")
+        size: int = os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**47
+    return pages * size
+
+
+def known_to_core(value: Any, argument: str, known: Collection[str]) -> None:
+    """Refuse a user's own kind of what only the core computes."""
+    if getattr(value, "name", None) not in known:
+        own = ", ".join(known)
+        raise TypeError(f"{argument} is {shown(value)}, a kind of its own: the core computes only {own}")
+
+
+def shown(value: Any, text: Callable[[Any], str] = repr) -> str:
+    """A value in a message: its text, or the start of it."""
+    try:
+        written = text(value)
+    except ValueError:  # a whole number of more digits than Python writes out
+        return f"an enormous {type(value).__name__}"
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
 
 
 def _first_nonfinite(array: NDArray[Any], dtype: np.dtype[Any]) -> int:
@@ -236,8 +308,8 @@ def _entry(argument: str, index: tuple[int, ...]) -> str:
     return f"{argument}[{', '.join(map(str, index))}]"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: int, noun: str, several: str = "") -> str:
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
 
 
 def _alternatives(names: tuple[str, ...]) -> str:

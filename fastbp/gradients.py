@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,22 +39,31 @@ def numerical_gradient(
     ndarray of float64
         The shape of ``x``; it costs two calls of ``f`` for every entry.
 
+    Raises
+    ------
+    ValueError, TypeError
+        For an ``x`` that is not finite, a step that does not move it, and an ``f`` that gives no number.
+
     Examples
     --------
     >>> numerical_gradient(lambda x: float((x**2).sum()), [3.0, 4.0]).round(6)
     array([6., 8.])
     """
     point = np.array(_check.numeric(x, "x"), np.float64)
+    _check.finite(point.reshape(-1), point.dtype, "x")
     if step is not None and not _check.real_number(step, "step"):
         raise ValueError("step is 0, expected a number > 0")
     gradient = np.empty_like(point)
     entries, slopes = point.reshape(-1), gradient.reshape(-1)
     for index, entry in enumerate(entries.tolist()):
         width = STEP * max(1.0, abs(entry)) if step is None else step
-        entries[index] = above = entry + width
-        upper = f(point)
-        entries[index] = below = entry - width
-        slopes[index] = (upper - f(point)) / (above - below)
+        above, below = entry + width, entry - width
+        if above == below:
+            raise ValueError(f"step is {step:g}, too small to move the entry {entry:g} of x")
+        entries[index] = above
+        upper = _value(f(point))
+        entries[index] = below
+        slopes[index] = (upper - _value(f(point))) / (above - below)
         entries[index] = entry
     return gradient
 
@@ -132,7 +142,11 @@ def check_gradients(
     ------
     ValueError, TypeError
         For data that does not fit the network.
+    FloatingPointError
+        For a network whose loss is not finite.
     """
+    if not isinstance(net, Network):
+        raise TypeError(f"net is a {type(net).__name__}, expected a Network")
     twin = net.copy("float64")
     count = twin.parameters.size
     chosen = np.arange(count)
@@ -171,6 +185,13 @@ def check_gradients(
         backpropagation_seconds=backpropagation_seconds,
         numerical_seconds=numerical_seconds,
     )
+
+
+def _value(number: float) -> float:
+    """What a function gave, as a Python float: NumPy's would warn where two infinities are subtracted."""
+    if not isinstance(number, Real) and getattr(number, "shape", None) != ():
+        raise TypeError(f"f gave a {type(number).__name__}, expected a number")
+    return float(number)
 
 
 def _relative_errors(

@@ -152,8 +152,11 @@ class Uniform(Initializer):
     def __post_init__(self) -> None:
         low = _check.real_number(self.low, "low", -math.inf)
         high = _check.real_number(self.high, "high", -math.inf)
-        if not -math.inf < low < high:
-            raise ValueError(f"low is {low:g} and high is {high:g}, expected finite numbers with low < high")
+        if not -math.inf < low < high or high - low == math.inf:
+            raise ValueError(
+                f"low is {low:g} and high is {high:g}, "
+                "expected finite numbers with low < high and a finite difference"
+            )
 
     def draw(self, rng: np.random.Generator, fan_in: int, fan_out: int, shape: tuple[int, ...]) -> Draw:
         return rng.uniform(self.low, self.high, shape)

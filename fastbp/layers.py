@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,6 +16,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastbp import _check, _native, initializers
 
 _ACTIVATION_FLOPS = 32  # of an exponential and what surrounds it
+_MOST_PARAMETERS = 2**58  # of a layer: offsets into eight times as many bytes still fit an int64, with room
+
+OfLayer = TypeVar("OfLayer", bound="Layer")
+OfDense = TypeVar("OfDense", bound="Dense")
 
 
 class Layer:
@@ -30,6 +34,8 @@ class Layer:
     """
 
     name: ClassVar[str]
+    _columns: int | None = None  # that it takes; None: any number
+    _dtype: np.dtype[Any] | None = None  # in which it computes; None: in that of the data
 
     def __init__(self) -> None:
         self._parameters: dict[str, NDArray[Any]] = {}
@@ -41,7 +47,12 @@ class Layer:
         return f"{type(self).__name__}()"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bound": False}  # a copy is on its own
+        """A copy is on its own: its arrays are no longer views into a network's."""
+        copied = {
+            name: {key: array.copy() for key, array in arrays.items()}
+            for name, arrays in (("_parameters", self._parameters), ("_gradients", self._gradients))
+        }
+        return {**self.__dict__, **copied, "_bound": False}
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
@@ -57,8 +68,8 @@ class Layer:
         Parameters
         ----------
         x : array (samples, in_features)
-            Numbers of any real dtype.  Dense keeps a reference to it until the next call: do not write to it
-            before `backward`.
+            Finite numbers of any real dtype.  Dense keeps a reference to it until the next call: do not write
+            to it before `backward`.
         threads : int, optional
             At most so many threads.
 
@@ -71,9 +82,12 @@ class Layer:
         Raises
         ------
         ValueError
-            For a shape or dtype that does not fit.
+            For a shape or dtype that does not fit, and for numbers that are not finite in the layer's dtype.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+        given = _check.features(x, self._columns, taker="the layer")
+        single = given.dtype.newbyteorder("=") == np.float32
+        dtype = self._dtype or np.dtype(np.float32 if single else np.float64)
+        return self._forward(_check.contiguous(given, dtype, "x"), threads)
 
     def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """The derivative of the loss by the layer's input, and into `gradients` by its parameters.
@@ -93,19 +107,41 @@ class Layer:
         Raises
         ------
         ValueError
-            Before any `forward`, and for a shape other than that of its output.
+            Before any `forward`, for a shape other than that of its output, for numbers that are not finite.
         """
+        derivative = _check.numeric(dy, "dy")
+        dtype = self._kept_for(derivative).dtype
+        return self._backward(_check.contiguous(derivative, dtype, "dy"), threads)
+
+    def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """`forward` of an array that the kernels take as it is."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def _backward(self, dy: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """`backward` of an array that the kernels take as it is; its shape may still be wrong."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward")
 
-    def _blank(self) -> Layer:
-        """The same layer without numbers and without a network."""
-        return type(self)()
+    def _settings(self) -> dict[str, Any]:
+        """The arguments that make such a layer."""
+        return {}
+
+    def _blank(self: OfLayer) -> OfLayer:
+        """The same layer, a subclass's too, without numbers and without a network."""
+        blank = type(self).__new__(type(self))
+        blank.__dict__.update(self.__dict__, _parameters={}, _gradients={}, _kept=None, _bound=False)
+        return blank
 
     def _bind(self, parameters: dict[str, NDArray[Any]], gradients: dict[str, NDArray[Any]]) -> None:
         """Become part of a network: compute on views of its flat vectors from now on."""
         self._parameters, self._gradients = parameters, gradients
+        for array in parameters.values():
+            self._dtype = array.dtype
         self._kept = None
         self._bound = True
+
+    def _release(self) -> None:
+        """Be on its own again, without numbers."""
+        self._parameters, self._gradients, self._bound = {}, {}, False
 
     def _draw(self, rng: np.random.Generator, activation: str) -> None:
         """Draw the parameters anew for the activation that follows; nothing to do without parameters."""
@@ -115,15 +151,17 @@ class Layer:
         """How many threads so much work is worth, at most ``threads``."""
         return _native.worthwhile_threads(_native.resolve_threads(threads), flops)
 
-    def _kept_for(self, dy: ArrayLike, columns: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What forward kept, and ``dy`` as an array of its dtype with its number of rows."""
+    def _kept_for(self, dy: NDArray[Any]) -> NDArray[Any]:
+        """What forward kept, if ``dy`` has the shape of what it gave."""
         if self._kept is None:
             raise ValueError(f"{self!r}.backward needs a forward before it")
-        rows = len(self._kept)
-        derivative = _check.numeric(dy, "dy")
-        if derivative.shape != (rows, columns):
-            raise ValueError(f"dy has shape {derivative.shape}, but forward gave {(rows, columns)}")
-        return self._kept, _check.contiguous(derivative, self._kept.dtype)
+        shape = self._output_shape(self._kept)
+        if dy.shape != shape:
+            raise ValueError(f"dy has shape {dy.shape}, but forward gave {shape}")
+        return self._kept
+
+    def _output_shape(self, kept: NDArray[Any]) -> tuple[int, ...]:
+        return kept.shape
 
 
 class Dense(Layer):
@@ -144,7 +182,9 @@ class Dense(Layer):
     Raises
     ------
     ValueError, TypeError
-        For sizes under 1, and names that are not known.
+        For sizes under 1 or with a product that no memory holds, and for names that are not known.
+    MemoryError
+        When its arrays are made, for more bytes than the machine has.
 
     Examples
     --------
@@ -169,13 +209,24 @@ class Dense(Layer):
         super().__init__()
         self.in_features = _check.whole_number(in_features, "in_features")
         self.out_features = _check.whole_number(out_features, "out_features")
+        if (self.in_features + 1) * self.out_features > _MOST_PARAMETERS:
+            sizes = f"{_check.shown(in_features)} x {_check.shown(out_features)}"
+            raise ValueError(
+                f"in_features x out_features is {sizes}, expected at most {_MOST_PARAMETERS} parameters"
+            )
+        self._columns = self.in_features
         self._weight_start = None if weight is None else initializers.get(weight, "weight")
         self._bias_start = initializers.get(bias, "bias")
-        self._dtype = _check.precision(dtype)
+        self._dtype: np.dtype[Any] = _check.precision(dtype)
         self._seed = None if seed is None else _check.seed(seed)
 
     def __repr__(self) -> str:
         return f"Dense({self.in_features}, {self.out_features})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self._parameters and self._seed is None:
+            self._seed = int(np.random.default_rng().integers(2**63))  # what is drawn later shall be the same
+        return super().__getstate__()
 
     @property
     def weight(self) -> NDArray[Any]:
@@ -199,17 +250,16 @@ class Dense(Layer):
             self._own()
         return MappingProxyType(self._gradients)
 
-    def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
+    def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
         weight, bias = self.weight, self.bias
-        batch = _check.contiguous(_check.features(x, self.in_features, taker="the layer"), weight.dtype)
-        z = np.empty((len(batch), self.out_features), weight.dtype)
+        z = np.empty((len(x), self.out_features), weight.dtype)
         native = _native.kernels(weight.dtype)
-        native.dense_forward(batch, weight, bias, z, self._team(threads, 2 * weight.shape[1] * batch.size))
-        self._kept = batch
+        native.dense_forward(x, weight, bias, z, self._team(threads, 2 * weight.shape[1] * x.size))
+        self._kept = x
         return z
 
-    def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
-        x, dz = self._kept_for(dy, self.out_features)
+    def _backward(self, dz: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        x = self._kept_for(dz)
         dx = np.empty_like(x)
         line = _native.BUILD["line"]
         transposed = np.empty(self.out_features * -(-self.in_features // line) * line, x.dtype)
@@ -218,19 +268,29 @@ class Dense(Layer):
         _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, team)
         return dx
 
-    def _blank(self) -> Dense:
-        return Dense(
-            self.in_features,
-            self.out_features,
-            weight=self._weight_start,
-            bias=self._bias_start,
-            dtype=self._dtype,
-            seed=self._seed,
-        )
+    def _output_shape(self, kept: NDArray[Any]) -> tuple[int, ...]:
+        return len(kept), self.out_features
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "weight": self._weight_start,
+            "bias": self._bias_start,
+            "dtype": self._dtype,
+            "seed": self._seed,
+        }
+
+    def _blank(self: OfDense) -> OfDense:
+        blank = super()._blank()
+        blank._seed = self._seed or 0  # its network draws for it, and equal networks pickle to equal bytes
+        return blank
 
     def _own(self) -> None:
         """Arrays for a layer on its own: made late, because most layers get theirs from a network."""
         shapes = {"weight": (self.in_features, self.out_features), "bias": (self.out_features,)}
+        count = (self.in_features + 1) * self.out_features
+        _check.memory(2 * count * self._dtype.itemsize, f"{self!r} with its gradients")
         self._parameters = {name: np.zeros(shape, self._dtype) for name, shape in shapes.items()}
         self._gradients = {name: np.zeros(shape, self._dtype) for name, shape in shapes.items()}
         self._draw(np.random.default_rng(self._seed), "identity")
@@ -240,25 +300,25 @@ class Dense(Layer):
         weight_start = self._weight_start or initializers.default_for(activation)
         start = {"weight": weight_start, "bias": self._bias_start}
         for name, array in self._parameters.items():
-            array[...] = start[name].draw(rng, self.in_features, self.out_features, array.shape)
+            drawn = start[name].draw(rng, self.in_features, self.out_features, array.shape)
+            if np.shape(drawn) != array.shape:
+                raise ValueError(f"{name} was drawn with shape {np.shape(drawn)}, expected {array.shape}")
+            _check.finite(drawn, array.dtype, name)
+            array[...] = drawn
 
 
 class Activation(Layer):
     """A = f(Z) without parameters; dZ from dA by the derivative of f, which is written by A alone."""
 
-    def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
-        given = _check.features(x, None, taker="the layer")
-        dtype = _check.precision("float32" if given.dtype == np.float32 else "float64")
-        z = _check.contiguous(given, dtype)
+    def _forward(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
         a = np.empty_like(z)
-        code = _native.ACTIVATIONS[self.name]
-        _native.kernels(dtype).activation_forward(code, z, a, self._team(threads, _ACTIVATION_FLOPS * z.size))
+        code, team = _native.ACTIVATIONS[self.name], self._team(threads, _ACTIVATION_FLOPS * z.size)
+        _native.kernels(z.dtype).activation_forward(code, z, a, team)
         self._kept = a
         return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
 
-    def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
-        columns = 0 if self._kept is None else self._kept.shape[1]
-        a, da = self._kept_for(dy, columns)
+    def _backward(self, da: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        a = self._kept_for(da)
         dz = np.empty_like(a)
         code = _native.ACTIVATIONS[self.name]
         _native.kernels(a.dtype).activation_backward(code, a, da, dz, self._team(threads, a.size))
@@ -342,8 +402,11 @@ def mlp(sizes: Sequence[int], activation: str = "relu", output: str = "identity"
     >>> mlp([64, 128, 10], output="softmax")
     [Dense(64, 128), ReLU(), Dense(128, 10), Softmax()]
     """
+    expected = "at least 2 sizes: features in, hidden ones, outputs"
+    sizes = _check.sequence(sizes, "sizes", expected)
+    sizes = [_check.whole_number(size, f"sizes[{index}]") for index, size in enumerate(sizes)]
     if len(sizes) < 2:
-        raise ValueError(f"sizes has {len(sizes)} entries, expected at least 2: features in and outputs")
+        raise ValueError(f"sizes is {sizes}, expected {expected}")
     hidden = ACTIVATIONS[_check.choice(activation, "activation", tuple(ACTIVATIONS))]
     last = ACTIVATIONS[_check.choice(output, "output", tuple(ACTIVATIONS))]
     layers: list[Layer] = []
@@ -361,11 +424,12 @@ def chain(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     ValueError, TypeError
         For what is not a layer, no Dense at all, a layer used twice, and sizes that do not fit.
     """
-    layers = tuple(layers)
+    layers = _check.sequence(layers, "layers", "a list of layers")
     before: tuple[int, Dense] | None = None  # the last Dense and its index
     for index, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{index}] is {layer!r}, expected a Layer")
+            raise TypeError(f"layers[{index}] is {layer!r}, expected a layer such as Dense(2, 1) or ReLU()")
+        _check.known_to_core(layer, f"layers[{index}]", (Dense.name, *ACTIVATIONS))
         if layer._bound or any(layer is other for other in layers[:index]):
             raise ValueError(f"layers[{index}] {layer!r} is in use already, expected a layer of its own")
         if not isinstance(layer, Dense):

@@ -64,10 +64,11 @@ class Loss:
         Raises
         ------
         ValueError
-            For shapes that do not fit, and for numbers that cannot be probabilities or labels.
+            For shapes that do not fit, numbers that are not finite or cannot be probabilities or labels.
         """
         p, t, tiny = self._pair(output, target)
-        return float(self._terms(p, t, tiny).sum()) / self.divisor(*p.shape)
+        with np.errstate(over="ignore"):  # a square beyond float64 is infinite, and says so itself
+            return float(self._terms(p, t, tiny).sum()) / self.divisor(*p.shape)
 
     def gradient(self, output: ArrayLike, target: ArrayLike) -> NDArray[Any]:
         """The derivative of ``value`` by every entry of the output.
@@ -80,9 +81,10 @@ class Loss:
             Shape and dtype of ``output`` (float64 for whole numbers).
         """
         p, t, tiny = self._pair(output, target)
-        gradient = self._slopes(p, t, tiny) / self.divisor(*p.shape)
-        given = np.asarray(output).dtype
-        return gradient.astype(given) if given.kind == "f" else gradient
+        given = np.asarray(output).dtype.newbyteorder("=")
+        with np.errstate(over="ignore"):
+            gradient = self._slopes(p, t, tiny) / self.divisor(*p.shape)
+            return gradient.astype(given) if given.kind == "f" else gradient
 
     def divisor(self, rows: int, outputs: int) -> int:
         """What the sum over a batch is divided by: the number of terms for a mean, 1 for a sum."""
@@ -93,12 +95,16 @@ class Loss:
         given = _check.features(output, None, "output", "the loss")
         rows, columns = given.shape
         wanted = _check.targets(target, rows, columns, self.target, ("output", "target"))
-        if self.target != "real":
+        if self.target == "real":
+            for array, argument in ((given, "output"), (wanted, "target")):
+                _check.finite(array, np.dtype(np.float64), argument)
+        else:
             _check.probabilities(given, "output")
         if self.target == "class" and wanted.ndim == 1:
             wanted = np.equal.outer(wanted, np.arange(columns))
-        tiny = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).tiny
-        return given.astype(np.float64), wanted.reshape(given.shape).astype(np.float64), float(tiny)
+        tiny = np.finfo(given.dtype.newbyteorder("=") if given.dtype.kind == "f" else np.float64).tiny
+        p, t = (np.ascontiguousarray(array, np.float64) for array in (given, wanted.reshape(given.shape)))
+        return p, t, float(tiny)  # in C order: a sum takes the terms as they lie in memory
 
     def _terms(self, p: Values, t: Values, tiny: float) -> Values:
         raise NotImplementedError(f"{type(self).__name__} does not define its terms")
@@ -195,4 +201,19 @@ NAMES: dict[str, Callable[[], Loss]] = {
 
 def get(loss: Any) -> Loss:
     """The loss itself, or the one that a string names, as a mean."""
-    return _check.described(loss, Loss, NAMES, "loss")
+    found = _check.described(loss, Loss, NAMES, "loss")
+    _check.known_to_core(found, "loss", NAMES)
+    return found
+
+
+def refuse_bad_ending(loss: Loss, last: str, outputs: int) -> None:
+    """Refuse a loss that needs probabilities over an activation, its name ``last``, that makes none."""
+    needed = loss.last_activation
+    if needed is not None and last != needed:
+        kind, wanted = type(loss).__name__, needed.capitalize()
+        raise ValueError(f"loss is {kind}, which needs {wanted} as the last layer, found {last!r}")
+    if needed == "softmax" and outputs == 1:
+        raise ValueError(
+            "loss is CrossEntropy, but Softmax over 1 output is always 1: "
+            "use Sigmoid with BinaryCrossEntropy, or 2 outputs"
+        )

@@ -1,4 +1,4 @@
-"""Metrics: numbers that a person reads beside the loss.
+"""Metrics, numbers that a person reads beside the loss, and the history of a training in such numbers.
 
 A metric is fed a part of the data at a time, so that evaluating needs no array of all outputs.
 """
@@ -66,12 +66,49 @@ class RootMeanSquaredError(Metric):
     name = "rmse"
 
     def update(self, output: NDArray[Any], target: NDArray[Any]) -> None:
-        error = np.subtract(output, target.reshape(output.shape), dtype=np.float64)
-        self._sum += float(np.vdot(error, error))
+        with np.errstate(over="ignore", invalid="ignore"):  # outputs of a network that diverged
+            error = np.subtract(output, target.reshape(output.shape), dtype=np.float64)
+            self._sum += float(np.vdot(error, error))
         self._count += output.size
 
     def result(self) -> float:
         return math.sqrt(super().result())
+
+
+class History:
+    """What `Network.fit` measured, one number an epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        The mean of the batches' losses, each before its update, weighted by their rows; their sum for a loss
+        with ``reduction="sum"``.
+    val_loss : list of float
+        The loss on the validation data after the epoch; empty without.
+    val_metrics : dict of str to list of float
+        The metrics that belong to the loss, on the validation data after the epoch; empty without.
+    """
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.val_loss: list[float] = []
+        self.val_metrics: dict[str, list[float]] = {}
+
+    def __repr__(self) -> str:
+        last = "".join(f", {name} {value:.6g}" for name, value in self.last().items())
+        return f"<History of {len(self.loss)} epochs{last}>"
+
+    def add_validation(self, measured: dict[str, float]) -> None:
+        """Take in what `Network.evaluate` gives."""
+        for name, value in measured.items():
+            numbers = self.val_loss if name == "loss" else self.val_metrics.setdefault(name, [])
+            numbers.append(value)
+
+    def last(self) -> dict[str, float]:
+        """The last epoch's numbers by name; empty before the first."""
+        curves = {"loss": self.loss, "val_loss": self.val_loss}
+        curves.update((f"val_{name}", numbers) for name, numbers in self.val_metrics.items())
+        return {name: numbers[-1] for name, numbers in curves.items() if numbers}
 
 
 OF_LOSS: dict[str, tuple[type[Metric], ...]] = {

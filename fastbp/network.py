@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastbp import _check, _native, _plan, losses, optimizers, training
-from fastbp.layers import ACTIVATIONS, Dense, Layer, chain
+from fastbp import _check, _native, files, losses, optimizers, training
+from fastbp.layers import Dense, Layer, chain
+from fastbp.learner import Learner
+from fastbp.metrics import History
+
+Self = TypeVar("Self", bound="Network")
 
 
 class Network:
@@ -28,8 +33,14 @@ class Network:
 
     Raises
     ------
-    ValueError, TypeError
-        For layers that do not fit each other or the loss, and for names that are not known.
+    ValueError, TypeError, MemoryError
+        For layers that do not fit each other or the loss, names that are not known, and more parameters than
+        the machine has memory for.
+
+    Notes
+    -----
+    Any number of threads may `predict` and `evaluate` at once.  While a call changes the network, another
+    such call, and a copy, a pickle or a save by another thread, are refused with a RuntimeError.
 
     Examples
     --------
@@ -53,34 +64,24 @@ class Network:
         self._optimizer = optimizers.get(optimizer)
         self._dtype = _check.precision(dtype)
         seed = _check.seed(seed)
-        plan = _plan.lower(self._layers, self._dtype)
-        self._in_features, self._out_features = plan.in_features, plan.out_features
-        self._refuse_bad_pair()
-        self._learner = training.Learner(plan, self._dtype, self._loss, self._optimizer)
-        for layer, slices in zip(self._layers, plan.slices, strict=True):
-            vectors = (self._learner.parameters, self._learner.gradients)
-            parameters, gradients = (
-                {name: vector[span].reshape(shape) for name, (span, shape) in slices.items()}
-                for vector in vectors
-            )
-            layer._bind(parameters, gradients)
-        self.reset(seed)
+        dense = [layer for layer in self._layers if isinstance(layer, Dense)]
+        self._in_features = dense[0].in_features
+        losses.refuse_bad_ending(self._loss, self._layers[-1].name, dense[-1].out_features)
+        self._learner = Learner(self._layers, self._dtype, self._loss, self._optimizer, seed)
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self._layers))
         return f"Network([{layers}], {self._loss!r}, {self._optimizer!r}, dtype='{self._dtype}')"
 
     def __getstate__(self) -> dict[str, Any]:
-        learner = self._learner
+        """Copies: a state of one moment, whatever is trained while it is pickled or written to a file."""
         return {
             "layers": [layer._blank() for layer in self._layers],
             "loss": self._loss,
             "optimizer": self._optimizer,
             "dtype": self._dtype,
-            "seed": learner.seed,
-            "parameters": learner.parameters,
-            "state": learner.state,
-            "counts": (learner.steps, learner.epochs),
+            "seed": self.seed,
+            **self._learner.moment(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -88,9 +89,12 @@ class Network:
             self, state["layers"], state["loss"], state["optimizer"], dtype=state["dtype"], seed=state["seed"]
         )
         learner = self._learner
+        if state["parameters"].dtype != self._dtype:
+            for name in ("parameters", "state"):
+                _check.finite(state[name].reshape(-1), self._dtype, name)
         learner.parameters[:] = state["parameters"]
         learner.state[:] = state["state"]
-        learner.steps, learner.epochs = state["counts"]
+        learner.progress = *state["counts"], None, 0
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -120,12 +124,17 @@ class Network:
     @property
     def steps(self) -> int:
         """Updates made since the network was built or reset."""
-        return self._learner.steps
+        return self._learner.counts[0]
 
     @property
     def epochs(self) -> int:
         """Epochs completed since the network was built or reset."""
-        return self._learner.epochs
+        return self._learner.counts[1]
+
+    @property
+    def history(self) -> History:
+        """What the last `fit` measured, so far while it runs and after Ctrl-C; a copy starts without."""
+        return self._learner.history
 
     @property
     def parameters(self) -> NDArray[Any]:
@@ -147,7 +156,7 @@ class Network:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         threads: int | None = None,
         verbose: bool | None = None,
-    ) -> training.History:
+    ) -> History:
         """Train; calling it again trains on, to the same bits as one call with all the epochs.
 
         Parameters
@@ -166,23 +175,24 @@ class Network:
         Returns
         -------
         History
-            ``loss`` and with validation data ``val_loss`` and ``val_metrics``, one number an epoch.
+            ``loss`` and with validation data ``val_loss`` and ``val_metrics``, one number an epoch; kept as
+            `history` too, where after Ctrl-C (KeyboardInterrupt) the epochs so far are found.
 
         Raises
         ------
         ValueError, TypeError, FloatingPointError
-            For what does not fit: the network is then what it was before the call. FloatingPointError when the
-            loss stops being finite: the network is then back at a recent finite state.
+            For what does not fit: the network is then what it was before the call; FloatingPointError when
+            the loss stops being finite: the network is then back at a recent finite state.
         """
         epochs = _check.whole_number(epochs, "epochs", 0)
         batch_size = _check.whole_number(batch_size, "batch_size")
-        data, target = self._pair(x, y)
+        shuffle = _check.boolean(shuffle, "shuffle")
+        verbose = None if verbose is None else _check.boolean(verbose, "verbose")
+        data, target = self._learner.pair(x, y)
         validation = None
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise TypeError("validation_data is expected to be a pair (x, y)")
             names = "validation_data[0]", "validation_data[1]"
-            validation = self._pair(*validation_data, names)
+            validation = self._learner.pair(*_check.pair(validation_data, "validation_data"), names)
             for array, name in zip(validation, names, strict=True):  # now, not after an epoch
                 _check.finite(array, self._dtype, name)
         return training.fit(
@@ -215,9 +225,10 @@ class Network:
         ValueError, TypeError
             For data that does not fit.
         FloatingPointError
-            When the loss is not finite; the update is left out.
+            When the loss is not finite; the update is left out.  No snapshot is taken and no parameter looked
+            at: an update that overflows, with an absurd lr, shows in the loss of the next call.
         """
-        data, target = self._pair(x, y)
+        data, target = self._learner.pair(x, y)
         return self._learner.update(data, target, _native.resolve_threads(threads))
 
     def loss_and_gradient(
@@ -242,9 +253,8 @@ class Network:
         FloatingPointError
             When the loss is not finite; `gradients` keeps what it held.
         """
-        data, target = self._pair(x, y)
-        loss = self._learner.differentiate(data, target, _native.resolve_threads(threads))
-        return loss, self.gradients.copy()
+        data, target = self._learner.pair(x, y)
+        return self._learner.differentiate(data, target, _native.resolve_threads(threads))
 
     def predict(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """The last layer's output; for a network that ends in Softmax, probabilities.
@@ -287,7 +297,7 @@ class Network:
         ValueError, TypeError
             For data that does not fit.
         """
-        data, target = self._pair(x, y)
+        data, target = self._learner.pair(x, y)
         return self._learner.evaluate(data, target, _native.resolve_threads(threads))
 
     def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
@@ -310,12 +320,8 @@ class Network:
         ValueError
             For data that does not fit.
         """
-        data = _check.features(x, self._in_features)
-        _check.finite(data, self._dtype, "x")
-        a = _check.contiguous(data, self._dtype)
-        for layer in self._layers:
-            a = layer.forward(a, threads)
-        return a
+        data = _check.contiguous(_check.features(x, self._in_features), self._dtype, "x")
+        return self._learner.forward(data, _native.resolve_threads(threads))
 
     def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """Back propagation, layer by layer: the derivatives of the loss, given that by the last output.
@@ -335,12 +341,9 @@ class Network:
         Raises
         ------
         ValueError
-            Before any `forward`, and for another shape than that of its output.
+            Before any `forward`, for another shape than that of its output, for numbers that are not finite.
         """
-        da = _check.numeric(dy, "dy")
-        for layer in reversed(self._layers):
-            da = layer.backward(da, threads)
-        return da
+        return self._learner.backward(dy, _native.resolve_threads(threads))
 
     def reset(self, seed: int | None = None) -> None:
         """Start anew: draw the weights, forget the optimiser's state, count steps and epochs from 0.
@@ -350,18 +353,9 @@ class Network:
         seed : int, optional
             A new seed; default: the present one, which gives the network as it was built.
         """
-        learner = self._learner
-        if seed is not None:
-            learner.seed = _check.seed(seed)
-        rng = np.random.default_rng(learner.seed)
-        followers = [layer.name for layer in self._layers[1:]] + ["identity"]
-        for layer, follower in zip(self._layers, followers, strict=True):
-            layer._draw(rng, follower)
-        learner.gradients.fill(0.0)
-        learner.state.fill(0.0)
-        learner.steps = learner.epochs = 0
+        self._learner.reset(self.seed if seed is None else _check.seed(seed))
 
-    def copy(self, dtype: DTypeLike | None = None) -> Network:
+    def copy(self: Self, dtype: DTypeLike | None = None) -> Self:
         """An independent network with the same layers, numbers and counts.
 
         Parameters
@@ -377,41 +371,52 @@ class Network:
         state = self.__getstate__()
         if dtype is not None:
             state["dtype"] = dtype
-        twin = Network.__new__(Network)
+        twin = type(self).__new__(type(self))
         twin.__setstate__(state)
         return twin
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network with its optimiser's state and counts to a file: NumPy arrays, nothing pickled.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file's name, usually ending in .npz.  A file of that name is replaced, whole or not at all.
+
+        Raises
+        ------
+        TypeError
+            For an ``lr`` that is a function, and what is not fastbp's own; the message says how to go on.
+        OSError
+            When the file cannot be written.
+        """
+        files.save(path, self.__getstate__())
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """Bring back what `save` wrote: it trains on to the same bits.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file's name.
+
+        Returns
+        -------
+        Network
+            With parameters, optimiser's state, seed and counts of the saved one.
+
+        Raises
+        ------
+        ValueError
+            For a file that is damaged or was not written by `save`; nothing in a file is ever run.
+        OSError
+            When the file cannot be read.
+        """
+        net = cls.__new__(cls)
+        net.__setstate__(files.load(path))
+        return net
+
     def summary(self) -> str:
         """A table of the layers with their outputs and parameters, and what the network is trained with."""
-        features = self._in_features
-        lines = [f"{'layer':<28}{'output':>10}{'parameters':>14}"]
-        for index, layer in enumerate(self._layers):
-            features = layer.out_features if isinstance(layer, Dense) else features
-            count = sum(array.size for array in layer.parameters.values())
-            lines.append(f"{f'{index}  {layer!r}':<28}{features:>10,}{count:>14,}")
-        vectors = 2 + self._optimizer.slots
-        size = self.parameters.nbytes * vectors / 1e6
-        lines.append(f"{'total':<28}{'':>10}{self.parameters.size:>14,}")
-        lines.append(f"{self._dtype}, {size:.3g} MB with gradients and optimiser state")
-        lines.append(f"loss {self._loss!r}, optimizer {self._optimizer!r}")
-        return "\n".join(lines)
-
-    def _pair(
-        self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Data and targets, checked but for entries that are not finite: the core meets those as it reads."""
-        data = _check.features(x, self._in_features, names[0])
-        target = _check.targets(y, len(data), self._out_features, self._loss.target, names)
-        return data, target
-
-    def _refuse_bad_pair(self) -> None:
-        """A loss that needs probabilities wants the activation that makes them."""
-        needed = self._loss.last_activation
-        last = self._layers[-1]
-        if needed is not None and last.name != needed:
-            loss = type(self._loss).__name__
-            raise ValueError(f"{loss} needs {ACTIVATIONS[needed]()!r} as the last layer, found {last!r}")
-        if needed == "softmax" and self._out_features == 1:
-            raise ValueError(
-                "Softmax over 1 output is always 1: use Sigmoid with BinaryCrossEntropy, or 2 outputs"
-            )
+        return self._learner.summary()

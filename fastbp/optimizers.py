@@ -27,7 +27,8 @@ class Optimizer:
     slots : int
         Numbers remembered per parameter.
     lr : float or callable
-        The learning rate, or a function from the epoch, counted from 0, to it.
+        The learning rate, or a function from the epoch, counted from 0, to it; where the function fails, the
+        training ends with the epochs before.
     """
 
     name: ClassVar[str]
@@ -41,7 +42,7 @@ class Optimizer:
         """The learning rate in an epoch, counted from 0."""
         if callable(self.lr):
             return _check.real_number(self.lr(epoch), f"lr({epoch})")
-        return self.lr
+        return float(self.lr)
 
     def settings(self, epoch: int) -> list[float]:
         """The numbers that the core needs in an epoch, the learning rate first."""
@@ -57,7 +58,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     lr : float or callable
-        Learning rate >= 0, or a function from the epoch to it; default 0.01.
+        Learning rate >= 0, or a function from the epoch to it, asked before each epoch; default 0.01.
     momentum : float
         What is kept of the last velocity, in [0, 1); default 0: plain descent.
     nesterov : bool
@@ -82,6 +83,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         _check_learning_rate(self.lr)
         _check.real_number(self.momentum, "momentum", below=1.0)
+        _check.boolean(self.nesterov, "nesterov")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov is True, but momentum is 0: expected a momentum > 0")
 
@@ -90,7 +92,7 @@ class SGD(Optimizer):
         return 1 if self.momentum else 0
 
     def settings(self, epoch: int) -> list[float]:
-        return [self.learning_rate(epoch), self.momentum, float(self.nesterov)]
+        return [self.learning_rate(epoch), float(self.momentum), float(self.nesterov)]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     lr : float or callable
-        Learning rate >= 0, or a function from the epoch to it; default 0.001.
+        Learning rate >= 0, or a function from the epoch to it, asked before each epoch; default 0.001.
     beta1, beta2 : float
         Decay of the two means, in [0, 1); default 0.9 and 0.999.
     epsilon : float
@@ -137,7 +139,7 @@ class Adam(Optimizer):
         return 2
 
     def settings(self, epoch: int) -> list[float]:
-        return [self.learning_rate(epoch), self.beta1, self.beta2, self.epsilon]
+        return [self.learning_rate(epoch), float(self.beta1), float(self.beta2), float(self.epsilon)]
 
 
 NAMES: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam}
@@ -145,7 +147,9 @@ NAMES: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam}
 
 def get(optimizer: Any) -> Optimizer:
     """The optimiser itself, or the one that a string names, with its default settings."""
-    return _check.described(optimizer, Optimizer, NAMES, "optimizer")
+    found = _check.described(optimizer, Optimizer, NAMES, "optimizer")
+    _check.known_to_core(found, "optimizer", NAMES)
+    return found
 
 
 def _check_learning_rate(lr: Any) -> None:

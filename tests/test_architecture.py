@@ -23,9 +23,11 @@ MAY_IMPORT = {
     "_plan": {"_native", "layers"},
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
     "metrics": {"_native", "_check"},
+    "files": {"_check"} | DESCRIPTIONS,
     "datasets": set(),
-    "training": {"_plan", "_check", "_native", "metrics"} | DESCRIPTIONS,
-    "network": {"training", "_plan", "_check", "_native", "metrics"} | DESCRIPTIONS,
+    "learner": {"_plan", "_check", "_native", "metrics"} | DESCRIPTIONS,
+    "training": {"learner", "_check", "_native", "metrics"},
+    "network": {"training", "learner", "_check", "_native", "metrics", "files"} | DESCRIPTIONS,
 }
 MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"}
 ALLOWED_OUTSIDE = set(sys.stdlib_module_names) | {"numpy"}

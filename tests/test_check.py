@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tracemalloc
 
 import numpy as np
@@ -39,6 +40,16 @@ def misaligned(values):
     return view
 
 
+class Frame:
+    """What a data frame is to NumPy: something with columns that becomes an array when asked."""
+
+    def __init__(self, values):
+        self.columns = [column.copy() for column in values.T]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(np.stack(self.columns, axis=1), dtype)
+
+
 LAYOUTS = {
     "fortran": np.asfortranarray,
     "backwards": lambda values: values[::-1, ::-1].copy()[::-1, ::-1],
@@ -49,13 +60,20 @@ LAYOUTS = {
     "misaligned": misaligned,
     "list": lambda values: values.tolist(),
     "subclass": lambda values: values.view(np.recarray),
+    "frame": Frame,
 }
 
 
 def trained(x, y, dtype, case):
+    """What every public call makes of the data."""
     net = case.network(dtype)
-    history = net.fit(x, y, epochs=2, batch_size=16)
-    return net.parameters, np.array(history.loss), net.predict(x), np.array(list(net.evaluate(x, y).values()))
+    history = net.fit(x, y, epochs=2, batch_size=16, validation_data=(x, y))
+    fitted = net.parameters.copy()
+    losses = [*history.loss, *history.val_loss, net.partial_fit(x, y), *net.evaluate(x, y).values()]
+    loss, gradient = net.loss_and_gradient(x, y)
+    output = net.forward(x)
+    results = fitted, net.parameters, np.array([*losses, loss]), gradient, net.predict(x), output
+    return *results, net.backward(output), net.gradients
 
 
 def assert_same_training(x, plain_x, y, plain_y, dtype, case):
@@ -107,6 +125,37 @@ def test_every_layout_of_x_and_y_gives_the_bits_of_a_plain_copy(dtype, layout, k
     x, y = (rng.normal(0.0, 3.0, (ROWS, 4)).astype(kind) for _ in range(2))
     arrange = LAYOUTS[layout]
     assert_same_training(arrange(x), x, arrange(y), y, dtype, case)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int64", "uint8", "bool"])
+def test_every_layout_gives_a_layer_and_a_loss_on_their_own_the_bits_of_a_plain_copy(layout, kind):
+    rng = np.random.default_rng(7)
+    x = (rng.uniform(size=(ROWS, 4)) > 0.5).astype(kind)
+    given = LAYOUTS[layout](x)
+    plain = np.array(x.tolist()) if layout == "list" else x  # a list has no precision of its own
+    for make in (lambda: bp.Dense(4, 4, seed=0), bp.Tanh, bp.Softmax):
+        layer, twin = make(), make()
+        assert same_bits(layer.forward(given), twin.forward(plain))
+        assert same_bits(layer.backward(given), twin.backward(plain))
+        assert all(same_bits(layer.gradients[name], twin.gradients[name]) for name in layer.gradients)
+    for loss in (bp.MeanSquaredError(), bp.BinaryCrossEntropy()):
+        assert loss.value(given, given[::-1] if layout != "frame" else x[::-1]) == loss.value(plain, x[::-1])
+        assert same_bits(loss.gradient(given, x), loss.gradient(plain, x))
+
+
+@pytest.mark.parametrize("layout", ["fortran", "backwards", "every_second", "swapped", "misaligned", "list"])
+def test_inputs_are_never_written_to(layout):
+    case, rng = CASES["digits"], np.random.default_rng(8)
+    x, y = case.data(rng, ROWS)
+    for target in (y, y.argmax(axis=1)[:, None]):
+        given, wanted = LAYOUTS[layout](x), LAYOUTS[layout](target)
+        if target.shape[1] == 1:
+            wanted = [row[0] for row in wanted] if layout == "list" else wanted[:, 0]
+        before = copy.deepcopy((given, wanted))
+        trained(given, wanted, "float32", case)
+        case.network().loss.value(np.full((ROWS, 10), 0.1), wanted)
+        assert all(np.array_equal(*both) for both in zip(before, (given, wanted), strict=True))
 
 
 @every_dtype

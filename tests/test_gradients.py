@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import tolerances
@@ -42,6 +44,51 @@ def test_every_derivative_of_every_activation_and_loss_is_the_numerical_one(case
 
 
 # numerical_gradient
+
+
+def kinked(v):
+    return np.float64(math.inf if v[0] > 1.0 else -math.inf)
+
+
+def test_a_function_that_is_infinite_has_an_infinite_slope_without_a_warning():
+    assert bp.numerical_gradient(kinked, [1.0]).tolist() == [math.inf]
+    assert np.isnan(bp.numerical_gradient(lambda v: np.float64(math.inf), [1.0])).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: bp.numerical_gradient(lambda v: v[0], [1.0, math.nan]), ValueError, r"^x\[1\] is nan"),
+        (lambda: bp.numerical_gradient(lambda v: v[0], ["a"]), ValueError, "^x has dtype"),
+        (
+            lambda: bp.numerical_gradient(lambda v: v, [1.0, 2.0]),
+            TypeError,
+            "^f gave a ndarray, expected a number",
+        ),
+        (lambda: bp.numerical_gradient(lambda v: None, [1.0]), TypeError, "^f gave a NoneType"),
+        (lambda: bp.numerical_gradient(lambda v: v[0], [1.0], step=0.0), ValueError, "^step is 0"),
+        (
+            lambda: bp.numerical_gradient(lambda v: v[0], [1.0], step=1e-30),
+            ValueError,
+            "^step is 1e-30, too small",
+        ),
+        (
+            lambda: bp.check_gradients(None, [[1.0]], [1.0]),
+            TypeError,
+            "^net is a NoneType, expected a Network",
+        ),
+        (lambda: check(np.full((3, 3), math.nan)), ValueError, r"^x\[0, 0\] is nan"),
+        (lambda: check(np.ones((3, 3)), subset=0), ValueError, "^subset is 0"),
+        (lambda: check(np.ones((3, 3)), seed=-1, subset=2), ValueError, "^seed is -1"),
+    ],
+)
+def test_errors_name_the_argument(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def check(x, **options):
+    return bp.check_gradients(CASES["linear"].network(), x, np.zeros((3, 2)), **options)
 
 
 def test_derivatives_of_the_text_book_come_out():

@@ -128,6 +128,19 @@ def test_forward_and_backward_do_not_write_to_what_they_are_given(name):
 
 
 @every_activation
+@pytest.mark.parametrize(
+    ("given", "computed"), [("<f4", "f4"), (">f4", "f4"), (">f8", "f8"), ("f2", "f8"), ("?", "f8")]
+)
+def test_an_activation_computes_in_float32_for_float32_of_any_byte_order_else_in_float64(
+    name, given, computed
+):
+    x = np.ones((2, 3), given)
+    layer = ACTIVATIONS[name]()
+    assert layer.forward(x).dtype == computed
+    assert layer.backward(x).dtype == computed
+
+
+@every_activation
 def test_writing_to_an_output_does_not_change_the_derivative(name):
     """A layer may keep its output for backward; the caller's copy of it is the caller's."""
     z, dy = np.random.default_rng(4).normal(size=(2, 3, 4))
@@ -148,6 +161,11 @@ def test_backward_without_forward_or_with_another_shape_is_refused(make):
             layer.backward(np.ones(shape))
 
 
+def forwarded(layer):
+    layer.forward(np.ones((1, 2)))
+    return layer
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -157,6 +175,13 @@ def test_backward_without_forward_or_with_another_shape_is_refused(make):
         (lambda: bp.Dense(3, 2).forward([["a", "b", "c"]]), ValueError, "x has dtype"),
         (lambda: bp.Dense(3, 2).forward(np.ones((2, 3), complex)), ValueError, "x has dtype complex128"),
         (lambda: bp.ReLU().forward(np.ones(3)), ValueError, "x has 1 dimension"),
+        (lambda: bp.Dense(2, 2).forward([[1.0, np.nan]]), ValueError, r"^x\[0, 1\] is nan"),
+        (lambda: bp.Dense(2, 2).forward([[1.0, 1e39]]), ValueError, r"^x\[0, 1\] is 1e\+39.*float32"),
+        (lambda: bp.Sigmoid().forward([[np.inf]]), ValueError, r"^x\[0, 0\] is inf"),
+        (lambda: forwarded(bp.Dense(2, 2)).backward([[1e39, 0.0]]), ValueError, r"^dy\[0, 0\] is 1e\+39"),
+        (lambda: forwarded(bp.ReLU()).backward([[0.0, -np.inf]]), ValueError, r"^dy\[0, 1\] is -inf"),
+        (lambda: forwarded(bp.ReLU()).backward([["a", "b"]]), ValueError, "^dy has dtype"),
+        (lambda: bp.ReLU().forward([[1.0]], threads=0), ValueError, "threads"),
         (lambda: bp.Dense(0, 2), ValueError, "in_features is 0"),
         (lambda: bp.Dense(2, -1), ValueError, "out_features is -1"),
         (lambda: bp.Dense(2.5, 1), TypeError, "in_features is 2.5"),

@@ -86,6 +86,20 @@ def test_probabilities_of_exactly_zero_and_one_give_finite_numbers(name, dtype):
     assert np.isfinite(loss.gradient(output, target)).all()
 
 
+def test_a_square_beyond_float64_is_infinite_without_a_warning():
+    assert bp.MeanSquaredError().value([[1e200]], [[-1e200]]) == math.inf
+    assert np.isfinite(bp.MeanSquaredError().gradient([[1e200]], [[-1e200]])).all()
+    assert bp.MeanSquaredError("sum").gradient(np.array([[6e4]], np.float16), [[-6e4]])[0, 0] == math.inf
+
+
+def test_the_gradient_for_bytes_in_the_other_order_comes_in_the_machines():
+    output, target = pair("mse", np.random.default_rng(2))
+    swapped = output.astype(output.dtype.newbyteorder("S"))
+    gradient = bp.MeanSquaredError().gradient(swapped, target)
+    assert gradient.dtype.isnative
+    assert np.array_equal(gradient, bp.MeanSquaredError().gradient(output, target))
+
+
 def test_labels_are_one_hot_rows_in_short():
     output, labels = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]), np.array([2, 0])
     loss, rows = bp.CrossEntropy(), reference.one_hot(labels, 3)
@@ -115,6 +129,11 @@ def test_a_string_names_a_loss(name, kind):
         (lambda: bp.MeanSquaredError("middle"), ValueError, "reduction.*'middle'.*'mean'.*'sum'"),
         (lambda: bp.MeanSquaredError().value([[1.0]], [1.0, 2.0]), ValueError, "target.*2.*output.*1"),
         (lambda: bp.MeanSquaredError().value([[1.0, 2.0]], [[1.0]]), ValueError, "target"),
+        (lambda: bp.MeanSquaredError().value([[math.nan]], [1.0]), ValueError, r"^output\[0, 0\] is nan"),
+        (lambda: bp.MeanSquaredError().gradient([[1.0]], [math.inf]), ValueError, r"^target\[0\] is inf"),
+        (lambda: bp.BinaryCrossEntropy().gradient([[math.nan]], [1]), ValueError, r"^output\[0, 0\] is nan"),
+        (lambda: bp.CrossEntropy().value([[0.5, 0.5]], [math.nan]), ValueError, r"^target\[0\] is nan"),
+        (lambda: bp.CrossEntropy().value(np.zeros((0, 2)), []), ValueError, "^output has no rows"),
         (lambda: bp.BinaryCrossEntropy().value([[1.5]], [1.0]), ValueError, r"output\[0, 0\] is 1.5"),
         (lambda: bp.BinaryCrossEntropy().value([[0.5]], [2.0]), ValueError, r"target\[0\] is 2"),
         (lambda: bp.CrossEntropy().value([[0.5, 0.5]], [2]), ValueError, r"target\[0\] is 2.*0 to 1"),

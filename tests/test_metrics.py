@@ -39,5 +39,14 @@ def test_parts_give_what_the_whole_gives(loss):
     assert abs(whole.result() - parts.result()) <= tolerances.metric(np.float64)
 
 
+@pytest.mark.parametrize("loss", ["mse", "bce", "cross_entropy"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308])
+def test_outputs_of_a_network_that_diverged_are_measured_without_a_warning(loss, value):
+    (metric,) = metrics.for_loss(loss)
+    metric.update(np.full((3, 2), value), np.eye(3, 2))
+    metric.update(np.full((3, 2), -value), np.eye(3, 2))
+    assert type(metric.result()) is float
+
+
 def test_nothing_taken_in_gives_nan():
     assert all(math.isnan(metric.result()) for loss in metrics.OF_LOSS for metric in metrics.for_loss(loss))

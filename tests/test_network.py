@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import copy
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -244,6 +245,33 @@ def test_partial_fit_skips_an_update_whose_loss_is_not_finite():
     assert (net.parameters == np.finfo(np.float32).max).all()
     net.parameters[:] = 0.0
     assert np.isfinite(net.partial_fit(x, y))
+
+
+def test_the_workspace_of_a_large_set_is_let_go_after_the_call():
+    """40,000 rows through 10 layers need some 100 MB, of which nothing shall stay; small ones stay."""
+    net = bp.Network(bp.mlp([4, *[64] * 10, 1]))
+    x, y = np.zeros((40_000, 4), np.float32), np.zeros(40_000, np.float32)
+    tracemalloc.start()
+    for call in (net.loss_and_gradient, net.partial_fit, lambda x, y: net.fit(x, y, batch_size=len(x))):
+        call(x, y)
+        kept, peak = tracemalloc.get_traced_memory()
+        assert peak > 100e6
+        assert kept < 2e6
+        tracemalloc.reset_peak()
+    tracemalloc.stop()
+
+
+def test_the_history_of_the_last_fit_is_kept():
+    net, x, y = prepared(CASES["relu"])
+    assert net.history.loss == []
+    history = net.fit(x, y, epochs=2)
+    assert net.history is history
+    assert net.fit(x, y, epochs=0) is net.history
+    net.fit(x, y, epochs=3)
+    net.partial_fit(x, y)
+    assert len(net.history.loss) == 3
+    net.reset()
+    assert net.history.loss == []
 
 
 # Building

@@ -1,0 +1,396 @@
+"""The learner: what training moves of one network, and the native calls that move it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from functools import wraps
+from threading import get_ident
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastbp import _check, _native, _plan, metrics
+from fastbp.layers import Dense, Layer
+from fastbp.losses import Loss
+from fastbp.metrics import History
+from fastbp.optimizers import Optimizer
+
+SLICE_SECONDS = 0.05  # what a native call lasts: Ctrl-C answers at once, the call itself costs nothing
+FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first slice, and the parts of an evaluation
+PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
+BUSY = "the network is in another call that changes it: one at a time, or give each thread a net.copy()"
+REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
+KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
+KEPT_BYTES = 32 << 20  # of a step's workspace, or 4 times the parameters: what is larger goes after the call
+
+Real = NDArray[Any]
+# Steps and epochs before a call; the losses by which it is counted, if it still trains; batches in an epoch.
+Progress = tuple[int, int, NDArray[np.float64] | None, int]
+
+_Shape = tuple[int, int, int]  # rows, columns of the targets, threads
+_Space = TypeVar("_Space")
+_NO_COUNTS = (0, 0)
+_UNTRAINED = np.full(1, math.nan)
+_NO_EPOCH = -1  # batches that never are as many as an epoch has
+
+_Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
+
+_calls: dict[Learner, list[int]] = {}  # a call that changes a learner: a list of its thread's number
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_calls.clear)  # the threads of those calls did not come along
+
+
+def exclusive(
+    function: Callable[Concatenate[Learner, _Arguments], _Result],
+) -> Callable[Concatenate[Learner, _Arguments], _Result]:
+    """A function that changes a learner, made to refuse a call while another such call is at work on it."""
+
+    @wraps(function)
+    def alone(learner: Learner, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        call = [get_ident()]
+        try:
+            if _calls.setdefault(learner, call) is not call:
+                raise RuntimeError(BUSY)
+            return function(learner, *arguments, **options)
+        finally:  # nothing is called here: Ctrl-C strikes after a call, and would leave the network locked
+            if learner in _calls and _calls[learner] is call:
+                del _calls[learner]
+
+    return alone
+
+
+class Learner:
+    """The numbers of one network that training moves, and the native calls that move them.
+
+    Takes the layers over: their parameters and gradients become views into its flat vectors.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
+    ) -> None:
+        sizes = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, Dense)]
+        count = sum((inputs + 1) * outputs for inputs, outputs in sizes)
+        size = count * dtype.itemsize * (2 + optimizer.slots)
+        _check.memory(size, f"a network of {count:,} parameters with gradients and optimiser state")
+        plan = _plan.lower(layers, dtype)
+        self.layers = layers
+        self.plan = plan
+        self.dtype = dtype
+        self.native = _native.kernels(dtype)
+        self.loss = loss
+        self.loss_code = _native.LOSSES[loss.name]
+        self.optimizer = optimizer
+        self.parameters: Real = _plan.aligned_zeros(count, dtype)
+        self.gradients: Real = _plan.aligned_zeros(count, dtype)
+        self.state: Real = _plan.aligned_zeros(optimizer.slots * count, dtype).reshape(optimizer.slots, count)
+        self.seed = seed
+        self.history = History()  # of the last fit
+        self.progress: Progress = (0, 0, None, 0)
+        self._no_gradients: Real = np.empty(0, dtype)
+        self._no_state: Real = np.empty((0, count), dtype)
+        self._all_rows = np.arange(0, dtype=np.int64)
+        self._snapshot: Snapshot | None = None
+        largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
+        self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
+        self._row_bytes = dtype.itemsize * (plan.in_features + 2 * int(plan.field("outputs").sum()))
+        self.kept_rows = max(KEPT_BYTES, 4 * self.parameters.nbytes) // self._row_bytes
+        self._training_spaces: dict[_Shape, _plan.TrainingSpace] = {}
+        self._evaluation_spaces: dict[_Shape, _plan.EvaluationSpace] = {}
+        for layer, slices in zip(layers, plan.slices, strict=True):
+            parameters, gradients = (
+                {name: vector[span].reshape(shape) for name, (span, shape) in slices.items()}
+                for vector in (self.parameters, self.gradients)
+            )
+            layer._bind(parameters, gradients)
+        try:
+            self.reset(seed)
+        except BaseException:  # a user's own initializer may fail
+            for layer in layers:
+                layer._release()
+            raise
+
+    def summary(self) -> str:
+        """A table of the layers with their outputs and parameters, and what the network is trained with."""
+        features = self.plan.in_features
+        lines = [f"{'layer':<28}{'output':>10}{'parameters':>14}"]
+        for index, layer in enumerate(self.layers):
+            features = layer.out_features if isinstance(layer, Dense) else features
+            count = sum(array.size for array in layer.parameters.values())
+            lines.append(f"{f'{index}  {layer!r}':<28}{features:>10,}{count:>14,}")
+        size = self.parameters.nbytes * (2 + self.optimizer.slots) / 1e6
+        lines.append(f"{'total':<28}{'':>10}{self.parameters.size:>14,}")
+        lines.append(f"{self.dtype}, {size:.3g} MB with gradients and optimiser state")
+        lines.append(f"loss {self.loss!r}, optimizer {self.optimizer!r}")
+        return "\n".join(lines)
+
+    @exclusive
+    def reset(self, seed: int) -> None:
+        """Draw the parameters, forget all state, count from 0."""
+        rng = np.random.default_rng(seed)
+        followers = [layer.name for layer in self.layers[1:]] + ["identity"]
+        for layer, follower in zip(self.layers, followers, strict=True):
+            layer._draw(rng, follower)
+        self.gradients.fill(0.0)
+        self.state.fill(0.0)
+        self.seed, self.history = seed, History()
+        self.progress = (*_NO_COUNTS, None, 0)  # a new tuple each time: `moment` looks for one
+
+    def pair(
+        self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Data and targets, checked but for entries that are not finite: the core meets those as it reads."""
+        data = _check.features(x, self.plan.in_features, names[0])
+        return data, _check.targets(y, len(data), self.plan.out_features, self.loss.target, names)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Updates made and epochs completed, true together at any moment.
+
+        While a call trains, the losses that the core has written count what it did: no line of Python has to
+        run behind a native call for it.
+        """
+        steps, epochs, losses, batches = self.progress
+        if losses is None:
+            return steps, epochs
+        made = int(np.isfinite(losses).sum())
+        return steps + made, epochs + (made == batches)
+
+    def settings(self) -> NDArray[np.float64]:
+        """The numbers that the core needs in the current epoch."""
+        reduction = float(self.loss.reduction == "sum")
+        return np.array([reduction, *self.optimizer.settings(self.counts[1])])
+
+    def moment(self) -> dict[str, Any]:
+        """Copies of the numbers, all of one moment; the thread that trains may ask, between native calls."""
+        before = self.progress
+        numbers = {"parameters": self.parameters.copy(), "state": self.state.copy(), "counts": self.counts}
+        call = _calls.get(self)
+        if self.progress is not before or (call is not None and call[0] != get_ident()):
+            raise RuntimeError(BUSY)
+        return numbers
+
+    @exclusive
+    def forward(self, x: Real, threads: int) -> Real:
+        """The output, layer by layer, each of which keeps what its backward needs."""
+        for layer in self.layers:
+            x = layer._forward(x, threads)
+        return x
+
+    @exclusive
+    def backward(self, dy: ArrayLike, threads: int) -> Real:
+        """The derivative by the last forward's input, layer by layer, and into ``gradients``."""
+        if len({None if layer._kept is None else len(layer._kept) for layer in self.layers}) > 1:
+            raise ValueError("backward needs a forward of the whole network before it: a layer ran alone")
+        dx = self.layers[-1].backward(dy, threads)
+        for layer in self.layers[-2::-1]:
+            dx = layer._backward(dx, threads)
+        return dx
+
+    def train(
+        self,
+        x: Real,
+        y: Real,
+        order: NDArray[np.int64] | None,
+        batch_size: int,
+        step: int,
+        settings: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        threads: int,
+        rule: str | None = None,
+    ) -> int:
+        """Train on the rows in ``order`` (None: all), batch by batch; how many until a loss was not finite.
+
+        ``rule`` "gradient" stores a batch's gradient instead of updating.
+        """
+        threads = self.plan.training_threads(batch_size, threads)
+        shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
+        space = self._training_spaces.pop(shape, None)
+        if space is None:
+            self.refuse_large(batch_size)
+            space = self.plan.training_space(*shape)
+        whole = order is None
+        if order is None:
+            if len(self._all_rows) < len(x):
+                self._all_rows = np.arange(len(x), dtype=np.int64)
+            order = self._all_rows[: len(x)]
+        gradients, state = self._no_gradients, self.state
+        if rule == "gradient":
+            gradients, state = self.gradients, self._no_state
+        done: int = self.native.train(
+            space.stages,
+            space.layout,
+            self.parameters,
+            gradients,
+            state,
+            self.loss_code,
+            _native.OPTIMIZERS[rule or self.optimizer.name],
+            settings,
+            x,
+            y,
+            order,
+            batch_size,
+            step,
+            space.array,
+            losses,
+            threads,
+        )
+        _keep(self._training_spaces, shape, space)
+        if whole:
+            self.forget_large(batch_size)
+        return done
+
+    def update(self, x: Real, y: Real, threads: int) -> float:
+        """One update on all rows as one batch; gives the loss before it."""
+        call = [get_ident()]
+        try:  # as in exclusive, without what a call through a wrapper costs one step of a small network
+            if _calls.setdefault(self, call) is not call:
+                raise RuntimeError(BUSY)
+            losses = _UNTRAINED.copy()
+            settings = self.settings()
+            steps, epochs = self.counts
+            self.progress = steps, epochs, losses, _NO_EPOCH
+            done = self.train(x, y, None, len(x), steps, settings, losses, threads)
+            if done:
+                self.progress = steps + 1, epochs, None, 0
+            else:
+                self._refuse_update(x, y, float(losses[0]))
+            return float(losses[0])
+        finally:
+            if self in _calls and _calls[self] is call:
+                del _calls[self]
+
+    def _refuse_update(self, x: Real, y: Real, loss: float) -> NoReturn:
+        self.refuse_nonfinite(x, y)
+        reason = f"the loss is {loss}: nothing was updated"
+        if not _check.is_finite(self.parameters, self.dtype):
+            reason += "; the parameters are not finite, an earlier update overflowed: reset() starts anew"
+        raise FloatingPointError(f"{reason}; {REMEDIES}")
+
+    @exclusive
+    def differentiate(self, x: Real, y: Real, threads: int) -> tuple[float, Real]:
+        """The loss over all rows, and a copy of its gradient, which goes into ``gradients``."""
+        losses = np.empty(1)
+        settings = np.array([float(self.loss.reduction == "sum"), 0.0])  # no update, no learning rate
+        if not self.train(x, y, None, len(x), 0, settings, losses, threads, "gradient"):
+            self.refuse_nonfinite(x, y)
+            raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {REMEDIES}")
+        return float(losses[0]), self.gradients.copy()
+
+    def refuse_large(self, batch_size: int) -> None:
+        """Refuse a batch whose workspace is larger than the machine's memory."""
+        _check.memory(batch_size * self._row_bytes, f"a batch of {batch_size} rows")
+
+    def forget_large(self, batch_size: int) -> None:
+        """Let go of the workspaces, once a batch has needed one that is too large to keep."""
+        if batch_size > self.kept_rows:
+            self._training_spaces.clear()
+            self._all_rows = self._all_rows[:0].copy()
+
+    def refuse_nonfinite(self, x: Real, y: Real | None) -> None:
+        """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
+        _check.finite(x, self.dtype, "x")
+        if y is not None:
+            _check.finite(y, self.dtype, "y")
+
+    def is_finite(self) -> bool:
+        """Whether every parameter and all of the optimiser's state is a finite number."""
+        return _check.is_finite(self.parameters, self.dtype) and _check.is_finite(
+            self.state.reshape(-1), self.dtype
+        )
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the present state in memory that is kept from one call to the next."""
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self)
+        self._snapshot.take(self, (*self.counts, None, 0), self.is_finite())
+        return self._snapshot
+
+    def predict(self, x: Real, threads: int) -> Real:
+        """The last layer's output for every row."""
+        rows = len(x)
+        output = np.empty((rows, self.plan.out_features), self.dtype)
+        for first in range(0, rows, self._part):
+            self._forward(x, None, first, output[first : first + self._part], threads)
+        return output
+
+    def evaluate(self, x: Real, y: Real, threads: int) -> dict[str, float]:
+        """The loss over all rows and the metrics that belong to it."""
+        rows = len(x)
+        total = 0.0
+        measured = metrics.for_loss(self.loss.name)
+        output = np.empty((min(rows, self._part), self.plan.out_features), self.dtype)
+        for first in range(0, rows, self._part):
+            part = output[: rows - first]
+            total += self._forward(x, y, first, part, threads)
+            for metric in measured:
+                metric.update(part, y[first : first + self._part])
+        loss = total / self.loss.divisor(rows, self.plan.out_features)
+        return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
+
+    def _forward(self, x: Real, y: Real | None, first: int, output: Real, threads: int) -> float:
+        rows = len(output)
+        threads = self.plan.evaluation_threads(rows, threads)
+        target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
+        capacity = (
+            1 << (rows - 1).bit_length()
+        )  # not the exact number: calls with ever other rows share a space
+        shape = capacity, target_columns, threads
+        space = self._evaluation_spaces.pop(shape, None) or self.plan.evaluation_space(*shape)
+        total: float
+        total, finite = self.native.evaluate(
+            self.plan.stages,
+            self.parameters,
+            self.loss_code,
+            x,
+            y,
+            first,
+            output,
+            space.array,
+            space.width,
+            space.block,
+            space.packed,
+            threads,
+        )
+        _keep(self._evaluation_spaces, shape, space)
+        if not (finite and math.isfinite(total)):
+            self.refuse_nonfinite(x, y)
+        return total
+
+
+class Snapshot:
+    """Room for a copy of a learner's numbers.
+
+    Both ways the copying is done by statements without a call, between which no Ctrl-C can strike.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.parameters = np.empty_like(learner.parameters)
+        self.state = np.empty_like(learner.state)
+        self.progress = learner.progress
+        self.finite = False
+
+    def take(self, learner: Learner, progress: Progress, finite: bool) -> None:
+        """Copy, whether all of it is finite or not."""
+        self.parameters[:] = learner.parameters
+        self.state[:] = learner.state
+        self.progress, self.finite = progress, finite
+
+    def restore(self, learner: Learner) -> None:
+        """Copy back."""
+        learner.parameters[:] = self.parameters
+        learner.state[:] = self.state
+        learner.progress = self.progress
+
+
+def _keep(spaces: dict[_Shape, _Space], shape: _Shape, space: _Space) -> None:
+    """Give a workspace back; it was taken out for the call, because several threads may predict at once."""
+    if len(spaces) >= KEPT_SPACES:
+        # All keys at once, which list does without a pause and tuple does not: an iterator fails when another
+        # thread gives back meanwhile; none may be left.
+        for given_back_longest_ago in list(spaces)[:1]:
+            spaces.pop(given_back_longest_ago, None)
+    spaces[shape] = space
