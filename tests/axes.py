@@ -43,7 +43,8 @@ class Guarded:
     def __init__(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> None:
         size = int(np.prod(shape))
         self.buffer = np.full(size + 2 * self.BAND, self.SENTINEL, dtype)
-        self.buffer[self.BAND : self.BAND + size] = np.nan  # what is left unwritten shows
+        if self.buffer.dtype.kind == "f":
+            self.buffer[self.BAND : self.BAND + size] = np.nan  # what is left unwritten shows
         self.array: NDArray[Any] = self.buffer[self.BAND : self.BAND + size].reshape(shape)
 
     @property
@@ -53,11 +54,15 @@ class Guarded:
 
 
 def fenced(values: NDArray[Any]) -> NDArray[Any]:
-    """A copy with NaN before and behind it: a kernel that reads outside of it gives NaN."""
-    guarded = Guarded(values.shape, values.dtype)
-    guarded.buffer.fill(np.nan)
-    guarded.array[...] = values
-    return guarded.array
+    """A copy between numbers of no use: a kernel that reads outside of it gives NaN.
+
+    Whole numbers lie between the least of their dtype: no label and, as an index, far from anything.
+    """
+    useless = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    buffer = np.full(values.size + 2 * Guarded.BAND, useless, values.dtype)
+    inside = buffer[Guarded.BAND : Guarded.BAND + values.size].reshape(values.shape)
+    inside[...] = values
+    return inside
 
 
 def same_bits(first: NDArray[Any], second: NDArray[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Calls of one core, past the Python layer, on arrays between guard bands."""
+"""Calls of one core, past the Python layer; every array that goes in lies between guard bands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from axes import Guarded
+from axes import Guarded, fenced
 from cases import Case
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastbp import _native, _plan
 
@@ -78,9 +78,9 @@ def train(
     losses = Guarded(-(-len(order) // batch_size), np.float64)
     settings = np.array([case.reduction == "sum", *rule.rates], np.float64)
     batches = core.train(
-        space.stages, space.layout, moved.array, gradients.array, remembered.array, _native.LOSSES[case.loss],
-        _native.OPTIMIZERS[rule.optimizer], settings, x, y, order, batch_size, step, workspace.array,
-        losses.array, threads,
+        fenced(space.stages), fenced(space.layout), moved.array, gradients.array, remembered.array,
+        _native.LOSSES[case.loss], _native.OPTIMIZERS[rule.optimizer], fenced(settings), fenced(x), fenced(y),
+        fenced(order), batch_size, step, workspace.array, losses.array, threads,
     )  # fmt: skip
     for guarded in (moved, remembered, gradients, workspace, losses):
         assert guarded.intact, "the core wrote outside of an array"
@@ -96,10 +96,27 @@ def evaluate(
     output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
     workspace = Guarded(space.array.shape, parameters.dtype)
     total, finite = core.evaluate(
-        plan.stages, parameters, _native.LOSSES[case.loss], x, y, rows.start, output.array, workspace.array,
-        space.width, space.block, space.packed, threads,
+        fenced(plan.stages), fenced(parameters), _native.LOSSES[case.loss], fenced(x),
+        None if y is None else fenced(y), rows.start, output.array, workspace.array, space.width, space.block,
+        space.packed, threads,
     )  # fmt: skip
     for guarded in (output, workspace):
         assert guarded.intact, "the core wrote outside of an array"
     assert finite
     return output.array, total
+
+
+def find_nonfinite(core: ModuleType, x: Array, dtype: DTypeLike, room: int | None = None) -> int:
+    """Where it finds the first number that is not finite; its scratch holds ``room`` numbers or a row."""
+    scratch = Guarded((x.shape[1] if x.ndim == 2 else 1) if room is None else room, dtype)
+    position: int = core.find_nonfinite(x, scratch.array)
+    assert scratch.intact, "the core wrote outside of an array"
+    return position
+
+
+def shuffled(core: ModuleType, rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The core's order of so many rows."""
+    order = Guarded(rows, np.int64)
+    core.shuffle(order.array, seed, epoch)
+    assert order.intact, "the core wrote outside of an array"
+    return order.array

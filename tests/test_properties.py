@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 import reference
 import tolerances
 from axes import same_bits
@@ -81,6 +82,73 @@ def test_a_permutation_of_rows_permutes_predictions(case, seed, rows, dtype):
     assert same_bits(net.predict(x[order]), net.predict(x)[order])
 
 
+@given(cases(), seeds, rows, dtypes, st.data())
+@examples
+def test_the_prediction_of_a_part_is_the_part_of_the_prediction(case, seed, rows, dtype, data):
+    net, x, _, _ = prepared(case, seed, rows, dtype)
+    first = data.draw(st.integers(0, rows - 1))
+    last, step = data.draw(st.integers(first + 1, rows)), data.draw(st.integers(1, 3))
+    assert same_bits(net.predict(x[first:last:step]), net.predict(x)[first:last:step])
+
+
+@given(cases(), seeds, rows, dtypes)
+@examples
+def test_forward_layer_by_layer_gives_the_bits_of_predict(case, seed, rows, dtype):
+    net, x, _, _ = prepared(case, seed, rows, dtype)
+    assert same_bits(net.forward(x), net.predict(x))
+
+
+@given(cases(), seeds, rows)
+@examples
+def test_float32_is_near_float64(case, seed, rows):
+    """Outputs, loss and gradient of a network and of its float32 copy, whose parameters are the same."""
+    exact, x, y, _ = prepared(case, seed, rows, "float64")
+    exact.parameters[:] = exact.parameters.astype(np.float32)
+    rounded = exact.copy("float32")
+    output = exact.predict(x)
+    largest = max(1.0, np.abs(output).max())
+    assert np.abs(rounded.predict(x) - output).max() <= tolerances.chain(case.widths, 1, largest, np.float32)
+    (loss, gradient), (near, near_gradient) = exact.loss_and_gradient(x, y), rounded.loss_and_gradient(x, y)
+    assert abs(near - loss) <= tolerances.chain(case.widths, rows, max(loss, 1.0), np.float32)
+    scale = max(
+        np.abs(gradient).max(), np.abs(reference.loss_gradient("mse", output, y, case.reduction)).max()
+    )
+    bound = tolerances.chain(case.widths, rows, scale, np.float32)
+    assert np.abs(near_gradient - gradient).max() <= bound
+
+
+@given(cases(), seeds, rows, dtypes, st.integers(-20, 20))
+@examples
+def test_a_network_of_relu_without_biases_is_homogeneous(case, seed, rows, dtype, power):
+    """f(2^k x) = 2^k f(x), bit for bit: a product with a power of two is exact."""
+    linear = tuple(entry for entry in case.description if not isinstance(entry, str))
+    description = [entry for shape in linear for entry in (shape, "relu")][: None if seed % 2 else -1]
+    net, x, _, _ = prepared(Case(tuple(description), "mse"), seed, rows, dtype)
+    for layer in net.layers[::2]:
+        layer.bias[:] = 0.0
+    assert same_bits(net.predict(2.0**power * x), net.predict(x) * net.dtype.type(2.0**power))
+
+
+@given(cases(), seeds, rows, dtypes)
+@examples
+def test_the_gradient_of_a_sum_is_that_of_the_mean_times_the_number_of_terms(case, seed, rows, dtype):
+    (mean, x, y, _), (total, *_) = (
+        prepared(Case(case.description, case.loss, reduction), seed, rows, dtype)
+        for reduction in ("mean", "sum")
+    )
+    terms = reference.loss_divisor(case.loss, y, "mean")
+    loss, gradient = mean.loss_and_gradient(x, y)
+    summed, derivatives = total.loss_and_gradient(x, y)
+    assert abs(summed - terms * loss) <= tolerances.chain([1], 1, summed, np.float64)
+    if terms & (terms - 1) == 0:  # a product with a power of two is exact
+        assert same_bits(derivatives, gradient * gradient.dtype.type(terms))
+    # Each term is rounded once more; derivatives that cancel are small, but not the terms.
+    scale = max(
+        np.abs(derivatives).max(), np.abs(reference.loss_gradient("mse", mean.predict(x), y, "sum")).max()
+    )
+    assert np.abs(derivatives - terms * gradient).max() <= tolerances.chain(case.widths, rows, scale, dtype)
+
+
 @given(cases(), seeds, rows, dtypes)
 @examples
 def test_inputs_are_never_written(case, seed, rows, dtype):
@@ -116,6 +184,25 @@ def test_a_copy_trains_on_to_the_same_bits_and_leaves_the_original_alone(case, s
     twin.fit(x, y)
     assert same_bits(net.parameters, before)
     net.fit(x, y)
+    assert same_bits(net.parameters, twin.parameters)
+
+
+@given(cases(), seeds, rows, dtypes, st.integers(1, 20), st.sampled_from(["fit", "partial_fit", "evaluate"]))
+@examples
+def test_a_call_refused_for_one_number_names_it_and_changes_nothing(
+    case, seed, rows, dtype, batch_size, call
+):
+    net, x, y, rng = prepared(case, seed, rows, dtype)
+    options = {"batch_size": batch_size} if call == "fit" else {}
+    net.fit(x, y)
+    twin = net.copy()
+    bad, place = x.copy(), (int(rng.integers(rows)), int(rng.integers(x.shape[1])))
+    bad[place] = rng.choice([np.nan, np.inf, -np.inf])
+    with pytest.raises(ValueError, match=rf"^x\[{place[0]}, {place[1]}\] is "):
+        getattr(net, call)(bad, y, **options)
+    assert same_bits(net.parameters, twin.parameters)
+    assert (net.steps, net.epochs) == (twin.steps, twin.epochs)
+    assert net.fit(x, y).loss == twin.fit(x, y).loss
     assert same_bits(net.parameters, twin.parameters)
 
 

@@ -1,4 +1,4 @@
-"""Golden runs from PyTorch: ten epochs of a few networks, to be followed step by step.
+"""Golden runs from PyTorch: twenty epochs of a few networks, to be followed step by step.
 
 Run with torch==2.13.0 and NumPy 2, on the CPU: ``python make_golden.py``.  Each file holds what a run starts
 from (data and parameters) and what came out: the gradient and loss of the first batch, the losses of all
@@ -14,28 +14,48 @@ import numpy as np
 import torch
 from torch import nn
 
-EPOCHS = 10
+EPOCHS = 20
 BATCH_SIZE = 16
 ROWS = 100  # six whole batches and one of 4 rows, in the order of the data
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+class Exp(nn.Module):
+    """PyTorch has the function, but not as a layer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.exp(x)
+
+
+ACTIVATIONS = {
+    "identity": nn.Identity,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "exp": Exp,
+    "softmax": lambda: nn.Softmax(dim=1),
+}
 
 
 class Run:
-    """Sizes, hidden activation, loss and optimiser of one golden run."""
+    """Sizes, hidden activations, loss and optimiser of one golden run."""
 
-    def __init__(self, sizes, hidden, loss, optimizer, **rates):
-        self.sizes, self.hidden, self.loss, self.optimizer, self.rates = sizes, hidden, loss, optimizer, rates
+    def __init__(self, sizes, hidden, loss, optimizer, *, reduction="mean", last="identity", **rates):
+        self.sizes, self.hidden, self.last = sizes, hidden.split(), last
+        self.loss, self.reduction = loss, reduction
+        self.optimizer, self.rates = optimizer, rates
 
     def network(self) -> nn.Sequential:
-        """The network up to its logits: PyTorch's losses take those."""
+        """The network; for a cross entropy up to its logits: PyTorch's losses take those."""
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
-            layers += [nn.Linear(inputs, outputs), ACTIVATIONS[self.hidden]()]
-        return nn.Sequential(*layers[:-1])
+        names = [self.hidden[i % len(self.hidden)] for i in range(len(self.sizes) - 2)] + [self.last]
+        for inputs, outputs, name in zip(self.sizes, self.sizes[1:], names, strict=False):
+            layers += [nn.Linear(inputs, outputs), ACTIVATIONS[name]()]
+        return nn.Sequential(*layers)
 
     def data(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         x = torch.randn(ROWS, self.sizes[0], generator=generator, dtype=torch.float64)
+        if self.loss == "cross_entropy" and self.reduction == "sum":  # with rows of probabilities
+            return x, torch.randn(ROWS, self.sizes[-1], generator=generator, dtype=torch.float64).softmax(1)
         if self.loss == "cross_entropy":
             return x, torch.randint(self.sizes[-1], (ROWS,), generator=generator)
         if self.loss == "bce":
@@ -43,9 +63,8 @@ class Run:
         return x, torch.randn(ROWS, self.sizes[-1], generator=generator, dtype=torch.float64)
 
     def criterion(self) -> nn.Module:
-        return {"mse": nn.MSELoss, "bce": nn.BCEWithLogitsLoss, "cross_entropy": nn.CrossEntropyLoss}[
-            self.loss
-        ]()
+        losses = {"mse": nn.MSELoss, "bce": nn.BCEWithLogitsLoss, "cross_entropy": nn.CrossEntropyLoss}
+        return losses[self.loss](reduction=self.reduction)
 
 
 RUNS = {
@@ -57,6 +76,13 @@ RUNS = {
     "regression_adam": Run([4, 32, 16, 4], "tanh", "mse", "Adam", lr=0.003, betas=(0.8, 0.99), eps=1e-6),
     "binary_momentum": Run([5, 9, 1], "sigmoid", "bce", "SGD", lr=0.2, momentum=0.8),
     "multilabel_adam": Run([7, 15, 3], "tanh", "bce", "Adam", lr=0.02),
+    "multilabel_sum": Run([6, 10, 4], "relu", "bce", "SGD", reduction="sum", lr=0.002, momentum=0.9),
+    "probabilities_sum": Run(
+        [9, 18, 4], "sigmoid", "cross_entropy", "SGD", reduction="sum", lr=0.01, momentum=0.5, nesterov=True
+    ),
+    "regression_sum": Run([5, 11, 3], "identity", "mse", "SGD", reduction="sum", lr=0.0005, momentum=0.9),
+    "deep_adam": Run([6, 12, 10, 8, 7, 2], "relu tanh sigmoid softmax", "mse", "Adam", last="tanh", lr=0.01),
+    "exponential_sgd": Run([4, 8, 6, 2], "exp tanh", "mse", "SGD", last="exp", lr=0.01),
 }
 
 
@@ -85,8 +111,8 @@ def make(run: Run, seed: int) -> dict[str, np.ndarray]:
                 out["first_loss"] = np.array(loss.item())
                 out["first_gradient"] = flat(parameter.grad for parameter in network.parameters())
             optimizer.step()
-            total += loss.item() * len(x[rows])
-        epoch_losses.append(total / ROWS)
+            total += loss.item() * (len(x[rows]) / ROWS if run.reduction == "mean" else 1.0)
+        epoch_losses.append(total)
     return out | {"losses": np.array(epoch_losses), "end": flat(network.parameters())}
 
 
