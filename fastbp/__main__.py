@@ -103,8 +103,9 @@ def compare_speed(x: Images, y: Labels) -> str:
     workload = Workload("demo", SIZES, "relu", "cross_entropy", "adam", 1e-3, BATCH_SIZE, steps=64)
     problem = assemble(workload, x[: workload.samples], y[: workload.samples])
     threads = _native.resolve_threads(None)
-    peak = peak_job(_native.kernels(np.dtype(np.float32)), threads)
-    row = measure_problem(problem, ["numpy"], threads, Effort(repeats=3, seconds=0.1), peak)
+    effort = Effort(repeats=3, seconds=0.1)
+    peak = peak_job(_native.kernels(np.dtype(np.float32)), threads, effort.seconds)
+    row = measure_problem(problem, ["numpy"], threads, effort, peak)
     own, numpy = row.results.values()
     return (
         f"a step of {BATCH_SIZE} images takes {duration(own)} us (minimum / median), "

@@ -6,8 +6,9 @@ import os
 
 import numpy as np
 import pytest
-from axes import DTYPES, FUSED_LEVELS, LEVELS, every_core, every_dtype
+from axes import DTYPES, FUSED_LEVELS, LEVELS, Guarded, every_core, every_dtype, fenced
 from interpreter import complaint, run
+from natively import find_nonfinite
 
 import fastbp as bp
 from fastbp import _native
@@ -226,23 +227,25 @@ def test_kernels_are_the_functions_of_one_dtype(dtype):
 @every_dtype
 def test_find_nonfinite_gives_the_first_bad_entry_in_reading_order(core, dtype):
     x = np.zeros((50, 33))
-    scratch = np.empty(33, dtype)
-    assert core.find_nonfinite(x, scratch) == -1
+    assert find_nonfinite(core, fenced(x), dtype) == -1
     for row, column in ((49, 32), (49, 0), (17, 31), (17, 5), (0, 16), (0, 0)):
         for value in (np.nan, np.inf, -np.inf):
             x[row, column] = value
-            assert core.find_nonfinite(x, scratch) == row * 33 + column
-            assert core.find_nonfinite(x[:, ::-1].copy()[:, ::-1], scratch) == row * 33 + column
-    assert core.find_nonfinite(np.array([[1.0, 1e39]]), scratch) == (1 if dtype == np.float32 else -1)
-    assert core.find_nonfinite(np.array([[1.0], [np.inf]], np.float16), scratch) == 1
-    assert core.find_nonfinite(np.array([1.0, 2.0, np.nan]), scratch) == 2
+            for room in (33, 34, 100, 5000):
+                assert find_nonfinite(core, x, dtype, room) == row * 33 + column
+                assert find_nonfinite(core, x[:, ::-1].copy()[:, ::-1], dtype, room) == row * 33 + column
+    assert find_nonfinite(core, np.array([[1.0, 1e39]]), dtype) == (1 if dtype == np.float32 else -1)
+    assert find_nonfinite(core, np.array([[1.0], [np.inf]], np.float16), dtype) == 1
+    assert find_nonfinite(core, np.array([1.0, 2.0, np.nan]), dtype) == 2
 
 
 @every_core
 @every_dtype
 @pytest.mark.parametrize("threads", [1, 2])
 def test_multiply_add_counts_its_operations(core, dtype, threads):
-    out = np.zeros(64 * threads, dtype)
-    small, large = (core.multiply_add(rounds, out, threads) for rounds in (1000, 2000))
+    out = Guarded(64 * threads, dtype)
+    out.array[...] = 0.0
+    small, large = (core.multiply_add(rounds, out.array, threads) for rounds in (1000, 2000))
     assert large == 2 * small > 0
-    assert np.isfinite(out).all()
+    assert out.intact
+    assert np.isfinite(out.array).all()

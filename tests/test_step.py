@@ -12,7 +12,7 @@ import reference
 import tolerances
 from axes import CORES, FUSED_LEVELS, LEVELS, THREADS, every_core, every_dtype, every_thread_count, same_bits
 from cases import ACTIVATIONS, CASES, Case, every_case, problem
-from natively import RULES, every_rule, train
+from natively import RULES, every_rule, shuffled, train
 
 
 @every_core
@@ -238,9 +238,7 @@ if UPWARD is not None:
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 1000])
 def test_every_core_shuffles_alike(rows):
-    orders = [np.empty(rows, np.int64) for _ in CORES]
-    for core, order in zip(CORES.values(), orders, strict=True):
-        core.shuffle(order, 3, 4)
+    orders = [shuffled(core, rows, 3, 4) for core in CORES.values()]
     assert sorted(orders[0]) == list(range(rows))
     assert all(same_bits(order, orders[0]) for order in orders)
 

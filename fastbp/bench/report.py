@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 
 from fastbp import __version__, _native
 from fastbp.bench.rivals import RIVALS
@@ -36,8 +37,11 @@ class Report:
         return [make_table(list(group), self.peak(threads)) for (_, threads), group in groups]
 
     def peak(self, threads: int) -> float:
-        """The best rate of the fused-multiply-add loop in the whole run, in flops a second."""
-        return max(row.peak for row in self.rows if row.threads == threads)
+        """What the machine does at the most, in flops a second: the median over all rows of each row's best.
+
+        Neither a burst at a high clock nor a row that was disturbed decides.
+        """
+        return median(row.peak for row in self.rows if row.threads == threads)
 
     def text(self) -> str:
         """For the terminal."""

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 REST_SECONDS = 0.03  # before every turn: the threads of the one before spin that long, waiting for more work
-PEAK_SECONDS = 0.01
 
 
 @dataclass
@@ -119,10 +118,13 @@ def take_turns(jobs: Mapping[str, Callable[[], float]], repeats: int) -> dict[st
     return seconds
 
 
-def peak_job(native: Any, threads: int) -> Callable[[], float]:
-    """A job that returns the seconds of one floating-point operation at the machine's peak, in float32."""
+def peak_job(native: Any, threads: int, seconds: float) -> Callable[[], float]:
+    """A job that returns the seconds of one floating-point operation at the machine's peak, in float32.
+
+    As long as a turn of the others: the clock of a core that has just rested runs faster than it can keep up.
+    """
     out = np.zeros(64 * threads, dtype=np.float32)
-    rounds = repetitions(lambda count: native.multiply_add(count, out, 1), PEAK_SECONDS)  # on each thread
+    rounds = repetitions(lambda count: native.multiply_add(count, out, 1), seconds)  # on each thread
 
     def job() -> float:
         start = time.perf_counter()

@@ -19,7 +19,7 @@ from fastbp.bench.timing import Effort, Row, peak_job
 
 def measure(names: Sequence[str], rivals: Sequence[str], threads: int, effort: Effort) -> Iterator[Row]:
     """The rows of all sections asked for; names are workloads, and ``kernels`` and ``numerical``."""
-    peak = peak_job(_native.kernels(np.dtype(np.float32)), threads)
+    peak = peak_job(_native.kernels(np.dtype(np.float32)), threads, effort.seconds)
     workloads = [name for name in names if name not in ("kernels", "numerical")]
     yield from training.measure(workloads, rivals, threads, effort, peak)
     if "kernels" in names:
