@@ -88,7 +88,8 @@ class Plan:
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
         input_row = self._padded(self.in_features)
-        places = {"input": offsets.take(batch_size * input_row), "input_row": input_row}
+        places = {"input": offsets.take(2 * batch_size * input_row), "input_row": input_row}
+        places["faults"] = offsets.take(batch_size)
         places["target"] = offsets.take(batch_size * target_columns)
         for s in range(len(stages)):
             row = self._padded(int(columns["outputs"][s]))

@@ -58,7 +58,7 @@ STAGE_FIELDS = (
     "kind", "activation", "inputs", "outputs", "weight", "bias", "output", "delta", "row", "propagates",
     "transposed", "transposed_row",
 )
-LAYOUT_FIELDS = ("block", "input", "input_row", "target", "values", "sums", "scratch", "scratch_row")
+LAYOUT_FIELDS = ("block", "input", "input_row", "faults", "target", "values", "sums", "scratch", "scratch_row")
 BUILD = {
     "simd": (<bytes>SIMD_NAME).decode(),
     "lanes": {"float32": f32_LANES, "float64": f64_LANES},
@@ -163,7 +163,8 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     cdef const stage* s
     cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
     cdef bint fits = job.block > 0 and job.input_row >= job.net.x.columns
-    fits &= job.input + batch * job.input_row <= room and job.target + batch * job.net.y.columns <= room
+    fits &= job.input + 2 * batch * job.input_row <= room and job.faults + batch <= room
+    fits &= job.target + batch * job.net.y.columns <= room
     fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room and job.sums + batch <= room
     fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(&job.net, &workspace[0], batch)
     fits &= job.scratch + threads * job.scratch_row <= room
@@ -220,8 +221,8 @@ def train(
     job.state = &state[0, 0] if state.shape[0] else NULL
     job.optimizer, job.settings, job.summed = optimizer, &settings[0], settings[0] != 0
     job.order, job.rows, job.batch_size, job.step = &order[0], order.shape[0], batch_size, step
-    job.block, job.input, job.input_row, job.target = layout[0], layout[1], layout[2], layout[3]
-    job.values, job.sums, job.scratch, job.scratch_row = layout[4], layout[5], layout[6], layout[7]
+    job.block, job.input, job.input_row, job.faults, job.target = layout[0], layout[1], layout[2], layout[3], layout[4]
+    job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]
     job.losses = &losses[0]
     team_gate_init(&gate)
     open_table(x, &x_view, &job.net.x)

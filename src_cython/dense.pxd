@@ -4,8 +4,10 @@ Matrices are row-major; ``x_row`` is the distance in elements from one row of x 
 tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and one of 8, not six of 8 and one of 2.
 """
 
+from libc.stdint cimport int64_t
+
 from real cimport (
-    TILE_ROWS, TILE_STORE, lanes, multiply_tile, pack, panel_columns, product, real, transpose,
+    TILE_ROWS, TILE_STORE, TILE_STREAMS, lanes, multiply_tile, pack, panel_columns, product, real, table, transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -44,6 +46,7 @@ cdef enum:
     # for while its dW is formed, if it fits into the first-level cache beside the operands.
     RESIDENT_BYTES = 1048576
     FETCHED_BYTES = 32768
+    FETCHED_ROW = 512  # bytes: shorter rows are copied before a fetch of them has come
 
 
 cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
@@ -54,6 +57,12 @@ cdef inline bint worth_fetching(const real* like, ptrdiff_t strip, ptrdiff_t par
     """Whether w, m and v of a strip with so many elements should be asked for before they are needed."""
     cdef ptrdiff_t size = 3 * <ptrdiff_t>sizeof(real)
     return parameters * size > RESIDENT_BYTES and strip * size <= FETCHED_BYTES
+
+
+cdef inline bint worth_fetching_rows(const table* source) noexcept nogil:
+    """Whether rows of a data set come from far enough, and in runs long enough, to be asked for."""
+    cdef ptrdiff_t row = source.columns * source.size
+    return source.column_stride == source.size and row >= FETCHED_ROW and source.rows * row > RESIDENT_BYTES
 
 
 cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcept nogil:
@@ -74,7 +83,7 @@ cdef inline void multiply(
     if rows == 0:  # a thread more than there are rows
         return
     height, longer = rows // tiles, rows % tiles
-    p.ahead_k = 0
+    p.fetches = False
     for panel in range(panels):
         left, right = right, vector_cut(c, columns, panels, panel + 1)
         p.b = b + left
@@ -147,36 +156,65 @@ cdef inline void pack_panels(
         pack(packed + depth * left, matrix + left, row, depth, <int>(right - left))
 
 
+cdef struct upcoming:
+    # What will be wanted once a strip of dW is formed, and is fetched meanwhile: arrays laid out as the strip, NULL
+    # where they are near; and rows first..last of a matrix that order names, with the places they are to be copied to.
+    const char* updated[3]
+    const table* source
+    const int64_t* order
+    ptrdiff_t first
+    ptrdiff_t last
+    const char* copy
+    ptrdiff_t copy_row      # in bytes
+
+
+cdef inline void fetch_ahead(product* p, upcoming* wanted, ptrdiff_t offset, ptrdiff_t size) noexcept nogil:
+    """Have a tile fetch ``size`` bytes from ``offset`` on of each array that is updated, and one of the rows."""
+    cdef bint rows = wanted.first < wanted.last
+    cdef int i
+    p.fetches = rows or wanted.updated[0] != NULL
+    if not p.fetches:
+        return
+    for i in range(TILE_STREAMS):  # what is not wanted: some place that is near
+        p.ahead[i].at, p.ahead[i].step = <const char*>p.a, 0
+    if wanted.updated[0] != NULL:
+        for i in range(3):
+            p.ahead[i].at, p.ahead[i].step = wanted.updated[i] + offset, ceil_div(size, p.depth)
+    if rows:
+        p.ahead[3].at = wanted.source.data + wanted.order[wanted.first] * wanted.source.row_stride
+        p.ahead[3].step = ceil_div(wanted.source.columns * wanted.source.size, p.depth)
+        p.ahead[4].at, p.ahead[4].step = wanted.copy, ceil_div(wanted.copy_row, p.depth)
+        wanted.first += 1
+        wanted.copy += wanted.copy_row
+
+
 cdef inline void dense_weight_gradient(
     real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t inputs, ptrdiff_t outputs, const char** ahead,
+    ptrdiff_t inputs, ptrdiff_t outputs, upcoming* wanted,
 ) noexcept nogil:
     """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a block of rows and columns of dW; overwrites dw.
 
     x and dz point at the first column. The sum runs over the batch in order.  dz_row 0: dz is packed by pack_panels.
-    ahead: NULL, or three arrays as large as dw that will be wanted next and are fetched meanwhile.  2 B I O flops.
+    wanted: NULL, or what to fetch meanwhile.  2 B I O flops.
     """
     cdef product p
     cdef ptrdiff_t panels = panel_count(dz, outputs), tiles = ceil_div(inputs, TILE_ROWS), panel, tile, left, top
     cdef ptrdiff_t right = 0, size = inputs * <ptrdiff_t>sizeof(real)
-    cdef int i
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
-    p.c_row, p.y_row, p.epilogue, p.padded = dw_row, 0, TILE_STORE, False
+    p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, False
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
-        p.b, p.ahead_k = dz + left, 0
+        p.b = dz + left
         if dz_row == 0:
             p.b, p.b_k = dz + batch * left, whole_vectors(dz, right - left)
-        if ahead != NULL:
-            for i in range(3):
-                p.ahead[i] = ahead[i] + size * left
-            p.ahead_k = ceil_div(size * (right - left), batch)
         for tile in range(tiles):
             top = cut(inputs, tiles, tile)
             p.a = x + top
+            if wanted != NULL and tile == 0:  # the first tile asks for all
+                fetch_ahead(&p, wanted, size * left, size * (right - left))
             multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
-            p.ahead_k = 0  # the first tile has asked for all
+            p.fetches = False
 
 
 cdef inline void dense_bias_gradient(
@@ -212,7 +250,7 @@ cdef inline void dense_backward_share(
         )
     first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
     dense_weight_gradient(
-        dw + first * outputs, outputs, x + first, inputs, dz, outputs, rows, last - first, outputs, <const char**>NULL
+        dw + first * outputs, outputs, x + first, inputs, dz, outputs, rows, last - first, outputs, <upcoming*>NULL
     )
     if thread == 0:
         dense_bias_gradient(db, dz, outputs, rows, outputs)

@@ -27,6 +27,12 @@ cdef extern from "tile.h" nogil:
     enum: TILE_TANH_SLOPE
     enum: TILE_EXP_SLOPE
 
+    enum: TILE_STREAMS
+
+    ctypedef struct tile_stream:
+        const char* at
+        ptrdiff_t step
+
     ctypedef struct product:
         const void* a
         ptrdiff_t a_row
@@ -40,8 +46,8 @@ cdef extern from "tile.h" nogil:
         ptrdiff_t c_row
         int epilogue
         int padded
-        const char* ahead[3]
-        ptrdiff_t ahead_k
+        int fetches
+        tile_stream ahead[5]
 
     void f32_tile(const product*, float*, int, int)
     void f64_tile(const product*, double*, int, int)

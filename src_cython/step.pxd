@@ -1,9 +1,10 @@
 """The training step under the tile schedule, and the forward pass of evaluation: what one thread of a team does.
 
-A batch is two phases with a meeting of all threads after each.  In the first a thread takes its own rows through
-gather, forward, loss and the whole backward chain, a block of rows at a time, and meets nobody.  In the second it takes
-its own strips of the parameters, forms each strip of dW = X^T dZ over the whole batch and updates the parameters with
-it at once.  Which thread does what changes no sum, so the bits do not depend on the team.
+A batch is two phases with a meeting of all threads after each.  In the first a thread takes blocks of rows through
+forward, loss and the whole backward chain, and meets nobody.  In the second it takes strips of the parameters, forms
+each strip of dW = X^T dZ over the whole batch and updates the parameters with it at once; the rows of the next batch
+are gathered between the strips.  Both are handed out piece by piece, so that all are done together when a processor is
+slow.  Which thread does what changes no sum, so the bits do not depend on the team.
 """
 
 from libc.math cimport NAN, isfinite
@@ -14,7 +15,8 @@ from activations cimport (
 )
 from dense cimport (
     PACKED_TILES, STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient,
-    dense_weight_gradient, pack_panels, strip_count, strip_tiles, vector_cut, worth_fetching, worth_packing,
+    dense_weight_gradient, pack_panels, strip_count, strip_tiles, upcoming, vector_cut, worth_fetching,
+    worth_fetching_rows, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
@@ -23,7 +25,7 @@ from real cimport (
     transpose,
 )
 from rows cimport gather_rows
-from team cimport team_gate, team_meet
+from team cimport team_gate, team_meet, team_queues, team_take
 
 cdef enum stage_kind:
     ELEMENTWISE = 0  # an activation without a dense layer before it
@@ -66,11 +68,13 @@ cdef struct training:
     ptrdiff_t batch_size
     ptrdiff_t block           # rows that go through phase 1 together
     int64_t step
-    # In the workspace: the batch, its targets, a loss (float64) and a sum of exponentials a row; and a thread's own:
-    # a strip of dW, and what is packed.
+    # In the workspace: the batch and behind it the next one, a fault a row (NaN where the row is not finite, or else
+    # 0), the targets, a loss (float64) and a sum of exponentials a row; and a thread's own: a strip of dW, and what is
+    # packed.
     void* workspace
     ptrdiff_t input
     ptrdiff_t input_row
+    ptrdiff_t faults
     ptrdiff_t target
     ptrdiff_t values
     ptrdiff_t sums
@@ -78,8 +82,16 @@ cdef struct training:
     ptrdiff_t scratch_row
     double* losses
 
+cdef struct mini_batch:
+    const int64_t* order      # its rows in the user's x
+    ptrdiff_t size
+    ptrdiff_t input           # in the workspace: X (size, input_row)
+
 cdef enum:
     STRIP_SCRATCH = TILE_ROWS * STRIP_COLUMNS  # elements of a strip of dW
+    PIECES = 8  # that a thread's share of phase 2 is cut into, where they have PIECE_FLOPS: about 5 us
+    PIECE_FLOPS = 1048576
+    GATHERED_RUN = 512  # elements of the next batch that are gathered at a time, or a row: less is all overhead
 
 
 cdef inline void stage_forward(
@@ -123,21 +135,54 @@ cdef inline void stage_backward(
         activation_backward(<int>below.activation, dx + r * below.row, dz + r * below.row, y + r * below.row, s.inputs)
 
 
+cdef inline mini_batch mini_batch_at(const training* job, ptrdiff_t number) noexcept nogil:
+    """The rows of a batch, none behind the last; the two buffers for X take turns."""
+    cdef mini_batch batch
+    cdef ptrdiff_t start = min(number * job.batch_size, job.rows)
+    batch.order, batch.size = job.order + start, min(job.batch_size, job.rows - start)
+    batch.input = job.input + number % 2 * job.batch_size * job.input_row
+    return batch
+
+
+cdef inline ptrdiff_t rows_due(const training* job, ptrdiff_t rows, ptrdiff_t done, ptrdiff_t total) noexcept nogil:
+    """How many of a batch's rows are to be gathered once so much of phase 2 is done: all at its end, in runs."""
+    cdef ptrdiff_t run = max(1, GATHERED_RUN // job.input_row)
+    return rows if done == total else rows * done // total // run * run
+
+
+cdef inline void gather_batch(
+    const training* job, const mini_batch* batch, real* workspace, ptrdiff_t first, ptrdiff_t last
+) noexcept nogil:
+    """Rows first..last of a batch's X, and their faults."""
+    cdef real* faults = workspace + job.faults
+    cdef ptrdiff_t r
+    if first == last:
+        return
+    for r in range(first, last):
+        faults[r] = 0
+    if not gather_rows(
+        workspace + batch.input + first * job.input_row, job.input_row, &job.net.x, batch.order + first, 0,
+        last - first,
+    ):
+        faults[first] = NAN
+
+
 cdef inline void backpropagate_rows(
-    const training* job, const int64_t* order, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
+    const training* job, const mini_batch* batch, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
     double scale,
 ) noexcept nogil:
     """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite."""
     cdef const network* net = &job.net
     cdef const stage* last = net.stages + net.count - 1
-    cdef real* x = workspace + job.input + first * job.input_row
+    cdef real* x = workspace + batch.input + first * job.input_row
     cdef real* target = workspace + job.target + first * net.y.columns
     cdef real* a = workspace
     cdef real* dz = workspace + last.delta + first * last.row
+    cdef const real* faults = workspace + job.faults
+    cdef double* values = <double*>(workspace + job.values)
     cdef ptrdiff_t x_row = job.input_row, i, r
-    cdef bint logits = takes_logits(net.loss), finite
-    finite = gather_rows(x, x_row, &net.x, order + first, 0, rows)
-    convert_rows(target, net.y.columns, &net.y, order + first, 0, rows)
+    cdef bint logits = takes_logits(net.loss)
+    convert_rows(target, net.y.columns, &net.y, batch.order + first, 0, rows)
     for i in range(net.count):
         a = workspace + net.stages[i].output + first * net.stages[i].row
         stage_forward(
@@ -146,11 +191,11 @@ cdef inline void backpropagate_rows(
         )
         x, x_row = a, net.stages[i].row
     loss_rows(
-        net.loss, <double*>(workspace + job.values) + first, dz, last.row, a, last.row, workspace + job.sums + first,
-        target, net.y.columns, rows, last.outputs, scale,
+        net.loss, values + first, dz, last.row, a, last.row, workspace + job.sums + first, target, net.y.columns, rows,
+        last.outputs, scale,
     )
-    if not finite:  # an activation may have hidden it: tanh makes 1 of infinity
-        (<double*>(workspace + job.values))[first] = NAN
+    for r in range(first, first + rows):  # an activation may have hidden a fault: tanh makes 1 of infinity
+        values[r] += faults[r]
     if not logits:
         for r in range(rows):
             activation_backward(
@@ -177,7 +222,7 @@ cdef inline void apply_gradient(
 cdef inline void update_strip(
     const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
     const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted,
 ) noexcept nogil:
     """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and W^T brought up to date.
 
@@ -185,14 +230,12 @@ cdef inline void update_strip(
     """
     cdef const real* weight = <const real*>job.net.parameters + s.weight
     cdef const real* state = <const real*>job.state + s.weight + top * s.outputs
-    cdef const char* ahead[3]
-    cdef const char** wanted = NULL
     cdef ptrdiff_t columns = right - left, i
     cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
+    wanted.updated[0] = NULL
     if one_run and rule.optimizer == ADAM and worth_fetching(x, (bottom - top) * columns, job.net.parameter_count):
-        ahead[0] = <const char*>(weight + top * s.outputs)
-        ahead[1], ahead[2] = <const char*>state, <const char*>(state + job.net.parameter_count)
-        wanted = ahead
+        wanted.updated[0] = <const char*>(weight + top * s.outputs)
+        wanted.updated[1], wanted.updated[2] = <const char*>state, <const char*>(state + job.net.parameter_count)
     dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
     if one_run:
         apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
@@ -211,46 +254,67 @@ cdef inline ptrdiff_t first_tile(ptrdiff_t begin, ptrdiff_t tile, ptrdiff_t tile
     return min(ceil_div(begin, tile), tiles) if begin > 0 else 0
 
 
-cdef inline void update_parameters(
-    const training* job, const update_rule* rule, real* workspace, ptrdiff_t batch, int thread, int team
-) noexcept nogil:
-    """Phase 2: this thread's share of all strips of all stages, counted through in vectors of dW."""
-    cdef const network* net = &job.net
-    cdef const stage* s
-    cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
-    cdef real* packed = scratch + STRIP_SCRATCH
-    cdef const real* x = workspace + job.input
-    cdef const real* dz
-    cdef ptrdiff_t x_row = job.input_row, total = 0, begin, end, i, strips, strip, tiles, tile, length
-    cdef ptrdiff_t first, last, top, bottom, left, right, dz_row
+cdef inline ptrdiff_t gradient_vectors(const network* net, const real* like) noexcept nogil:
+    """Length of phase 2: the vectors of every dW, a register tile's rows together counting once."""
+    cdef ptrdiff_t total = 0, i
     for i in range(net.count):
         if net.stages[i].kind == DENSE:
-            total += ceil_div(net.stages[i].inputs, TILE_ROWS) * ceil_div(net.stages[i].outputs, lanes(x))
-    begin, end = cut(total, team, thread), cut(total, team, thread + 1)  # of what is left to count
+            total += ceil_div(net.stages[i].inputs, TILE_ROWS) * ceil_div(net.stages[i].outputs, lanes(like))
+    return total
+
+
+cdef inline int piece_count(ptrdiff_t flops) noexcept nogil:
+    """How many pieces so much of phase 2 is cut into."""
+    return <int>max(1, min(PIECES, flops // PIECE_FLOPS))
+
+
+cdef inline void update_parameters(
+    const training* job, const update_rule* rule, const mini_batch* batch, const mini_batch* following,
+    real* workspace, real* scratch, ptrdiff_t total, ptrdiff_t begin, ptrdiff_t end,
+) noexcept nogil:
+    """Phase 2 from ``begin`` to ``end`` of its length ``total``: strips of all stages in turn, and after each strip the
+    rows of the following batch that fall to it."""
+    cdef const network* net = &job.net
+    cdef const stage* s
+    cdef real* packed = scratch + STRIP_SCRATCH
+    cdef const real* x = workspace + batch.input
+    cdef const real* dz
+    cdef bint rows_are_far = worth_fetching_rows(&net.x)
+    cdef upcoming wanted
+    cdef ptrdiff_t x_row = job.input_row, passed = 0, i, strips, strip, tiles, tile, length, reached, gathered
+    cdef ptrdiff_t first, last, top, bottom, left, right, dz_row
+    wanted.source, wanted.order = &net.x, following.order
+    wanted.copy_row = job.input_row * <ptrdiff_t>sizeof(real)
     for i in range(net.count):
         s = net.stages + i
         tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, job.batch_size, s.outputs), 0
         for strip in range(strips if s.kind == DENSE else 0):
             left, right = right, vector_cut(x, s.outputs, strips, strip + 1)
             length = ceil_div(right - left, lanes(x))
-            first, last = first_tile(begin, length, tiles), first_tile(end, length, tiles)
-            begin, end = begin - tiles * length, end - tiles * length
+            first, last = first_tile(begin - passed, length, tiles), first_tile(end - passed, length, tiles)
+            passed += tiles * length
             if first == last:
                 continue
             dz, dz_row = workspace + s.delta + left, s.row
             if first == 0:
-                dense_bias_gradient(scratch, dz, dz_row, batch, right - left)
+                dense_bias_gradient(scratch, dz, dz_row, batch.size, right - left)
                 apply_gradient(job, rule, scratch, s.bias + left, right - left)
             if worth_packing(x, dz_row, last - first):
-                pack_panels(packed, dz, dz_row, batch, right - left)
+                pack_panels(packed, dz, dz_row, batch.size, right - left)
                 dz, dz_row = packed, 0
             tile, bottom = first, cut(s.inputs, tiles, first)
             while tile < last:
+                gathered = rows_due(job, following.size, passed - (tiles - tile) * length, total)
                 tile = min(tile + strip_tiles(right - left), last)
                 top, bottom = bottom, cut(s.inputs, tiles, tile)
+                reached = rows_due(job, following.size, passed - (tiles - tile) * length, total)
+                wanted.first, wanted.last = gathered, reached if rows_are_far else gathered
+                wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)
                 update_strip(
-                    job, rule, s, workspace, scratch, x + top, x_row, dz, dz_row, batch, top, bottom, left, right
+                    job, rule, s, workspace, scratch, x + top, x_row, dz, dz_row, batch.size, top, bottom, left, right,
+                    &wanted,
                 )
+                gather_batch(job, following, workspace, gathered, reached)
         x, x_row = workspace + s.output, s.row
 
 
@@ -289,32 +353,47 @@ cdef inline ptrdiff_t train_batches(
 ) noexcept nogil:
     """Every batch of the call, as one thread of the team.  Returns the batches done; all threads return the same."""
     cdef const network* net = &job.net
-    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs
-    cdef ptrdiff_t batches = ceil_div(job.rows, job.batch_size), batch, start, size, first, last, blocks, i
+    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs, batches = ceil_div(job.rows, job.batch_size), number
+    cdef ptrdiff_t length = gradient_vectors(net, workspace), pieces
     cdef double scale, loss
     cdef update_rule rule
-    cdef real* packed = workspace + job.scratch + thread * job.scratch_row + STRIP_SCRATCH
+    cdef mini_batch batch, following = mini_batch_at(job, 0)
+    cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
+    cdef int queues = team_queues(team), blocks, shares, piece
     transpose_weights(job, workspace, thread, team)
+    gather_batch(
+        job, &following, workspace, cut(following.size, team, thread), cut(following.size, team, thread + 1)
+    )
     team_meet(gate, team)
-    for batch in range(batches):
-        start = batch * job.batch_size
-        size = min(job.batch_size, job.rows - start)
-        scale = loss_scale(net.loss, job.summed, size, outputs)
-        first, last = cut(size, team, thread), cut(size, team, thread + 1)
-        blocks = ceil_div(last - first, job.block)
-        for i in range(blocks):
+    for number in range(batches):
+        batch, following = following, mini_batch_at(job, number + 1)
+        scale = loss_scale(net.loss, job.summed, batch.size, outputs)
+        blocks = <int>ceil_div(batch.size, queues * job.block)
+        pieces = queues * blocks
+        piece = team_take(gate, thread, team, blocks)
+        while piece >= 0:
             backpropagate_rows(
-                job, job.order + start, workspace, packed, first + cut(last - first, blocks, i),
-                cut(last - first, blocks, i + 1) - cut(last - first, blocks, i), scale,
+                job, &batch, workspace, scratch + STRIP_SCRATCH, cut(batch.size, pieces, piece),
+                cut(batch.size, pieces, piece + 1) - cut(batch.size, pieces, piece), scale,
             )
+            piece = team_take(gate, thread, team, blocks)
         team_meet(gate, team)
-        loss = scale * sum_in_order(<double*>(workspace + job.values), size)  # by every thread: all must decide alike
+        # by every thread: all must decide alike
+        loss = scale * sum_in_order(<double*>(workspace + job.values), batch.size)
         if thread == 0:
-            job.losses[batch] = loss
+            job.losses[number] = loss
         if not isfinite(loss):
-            return batch
-        rule = rule_at(job.optimizer, job.settings, job.step + batch + 1)
-        update_parameters(job, &rule, workspace, size, thread, team)
+            return number
+        rule = rule_at(job.optimizer, job.settings, job.step + number + 1)
+        shares = piece_count(2 * TILE_ROWS * lanes(workspace) * length * batch.size // queues) if team > 1 else 1
+        pieces = queues * shares
+        piece = team_take(gate, thread, team, shares)
+        while piece >= 0:
+            update_parameters(
+                job, &rule, &batch, &following, workspace, scratch, length, cut(length, pieces, piece),
+                cut(length, pieces, piece + 1),
+            )
+            piece = team_take(gate, thread, team, shares)
         team_meet(gate, team)
     return batches
 

@@ -6,6 +6,8 @@
 #ifndef FASTBP_TEAM_H
 #define FASTBP_TEAM_H
 
+#define team_queues(team) ((team) < TEAM_QUEUES ? (team) : TEAM_QUEUES)
+
 #ifdef _OPENMP
 #include <omp.h>
 #include <stdatomic.h>
@@ -33,11 +35,20 @@
 /* About 50 us of pauses: longer than a phase is uneven on an idle machine, shorter than a slice of the scheduler's. */
 enum { TEAM_SPINS = 2000 };
 
+/* Work is cut into queues of pieces, a queue a thread: its own it takes piece by piece, and then what the others have
+ * not begun. In a larger team threads share queues. */
+enum { TEAM_QUEUES = 64 };
+typedef struct {
+    atomic_int taken;
+    char alone[60]; /* on its cache line */
+} team_queue;
+
 typedef struct {
     char before[64]; /* a cache line of its own */
     atomic_int arrived;
     atomic_uint opened; /* how often: it may wrap round */
     char after[64];
+    team_queue queues[TEAM_QUEUES];
 } team_gate;
 
 /* Raised by whichever threads of a team find a reason to; looked at when all are done. */
@@ -49,14 +60,29 @@ typedef atomic_int team_flag;
 static inline void team_gate_init(team_gate *gate) {
     atomic_init(&gate->arrived, 0);
     atomic_init(&gate->opened, 0);
+    for (int i = 0; i < TEAM_QUEUES; i++) atomic_init(&gate->queues[i].taken, 0);
 }
 
-/* Returns once all `team` threads have come; what each wrote before is then seen by all. */
+static inline void team_refill(team_gate *gate, int team) {
+    const int queues = team_queues(team);
+    for (int i = 0; i < queues; i++) atomic_store_explicit(&gate->queues[i].taken, 0, memory_order_relaxed);
+}
+
+static inline int team_take_from(team_queue *queue, int pieces) {
+    if (atomic_load_explicit(&queue->taken, memory_order_relaxed) >= pieces) return pieces;
+    return atomic_fetch_add_explicit(&queue->taken, 1, memory_order_relaxed);
+}
+
+/* Returns once all `team` threads have come; what each wrote before is then seen by all. The queues are full again. */
 static inline void team_meet(team_gate *gate, int team) {
-    if (team == 1) return;
+    if (team == 1) {
+        team_refill(gate, team);
+        return;
+    }
     unsigned opened = atomic_load_explicit(&gate->opened, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&gate->arrived, 1, memory_order_acq_rel) == team - 1) {
         atomic_store_explicit(&gate->arrived, 0, memory_order_relaxed);
+        team_refill(gate, team);
         atomic_store_explicit(&gate->opened, opened + 1, memory_order_release);
         return;
     }
@@ -75,13 +101,26 @@ static inline void team_meet(team_gate *gate, int team) {
 #define team_rank() 0
 #define team_limit() 1
 #define openmp_version() 0
-typedef struct { char none; } team_gate;
+enum { TEAM_QUEUES = 1 };
+typedef struct { int taken; } team_queue;
+typedef struct { team_queue queues[TEAM_QUEUES]; } team_gate;
 typedef int team_flag;
 #define team_flag_init(flag) ((void)(*(flag) = 0))
 #define team_flag_raise(flag) ((void)(*(flag) = 1))
 #define team_flag_raised(flag) (*(flag))
-static inline void team_gate_init(team_gate *gate) { (void)gate; }
-static inline void team_meet(team_gate *gate, int team) { (void)gate; (void)team; }
+static inline void team_gate_init(team_gate *gate) { gate->queues[0].taken = 0; }
+static inline void team_meet(team_gate *gate, int team) { (void)team; gate->queues[0].taken = 0; }
+static inline int team_take_from(team_queue *queue, int pieces) { return queue->taken < pieces ? queue->taken++ : pieces; }
 #endif
+
+/* Number of the next of team_queues(team) * pieces pieces, or -1 when none is left. */
+static inline int team_take(team_gate *gate, int thread, int team, int pieces) {
+    const int queues = team_queues(team);
+    for (int i = 0; i < queues; i++) {
+        const int queue = (thread + i) % queues, piece = team_take_from(&gate->queues[queue], pieces);
+        if (piece < pieces) return queue * pieces + piece;
+    }
+    return -1;
+}
 
 #endif

@@ -14,6 +14,8 @@ cdef extern from "team.h" nogil:
     int openmp_version()
     void team_gate_init(team_gate* gate)
     void team_meet(team_gate* gate, int team)
+    int team_queues(int team)
+    int team_take(team_gate* gate, int thread, int team, int pieces)
     void team_flag_init(team_flag* flag)
     void team_flag_raise(team_flag* flag)
     bint team_flag_raised(team_flag* flag)

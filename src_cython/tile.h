@@ -33,6 +33,13 @@ enum { TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 + 2 + 1, and one for the product,
 
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
+/* Memory that is fetched while a product runs, so many bytes further for every k. */
+enum { TILE_STREAMS = 5 };
+typedef struct {
+    const char *at;
+    ptrdiff_t step;
+} tile_stream;
+
 /* The operands of a product, for either type; strides in elements. The tile of C is named at each call. */
 typedef struct {
     const void *a; /* A[i, k] = a[i * a_row + k * a_k] */
@@ -43,8 +50,8 @@ typedef struct {
     const void *y;    /* Y[i, j] = y[i * y_row + j] */
     ptrdiff_t y_row, c_row;
     int epilogue, padded;
-    const char *ahead[3]; /* memory to be asked for meanwhile, ahead_k bytes of each for every k; 0: none */
-    ptrdiff_t ahead_k;
+    int fetches; /* whether memory that will be wanted next is asked for meanwhile: */
+    tile_stream ahead[TILE_STREAMS];
 } product;
 
 #define REAL f32
@@ -91,10 +98,9 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
         for (int r = 0; r < rows; r++) c[r][v] = start;
     }
     const real_t *a = p->a, *b = p->b;
-    const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k, ahead_k = p->ahead_k;
-    const char *next[3];
-    SIMD_UNROLL
-    for (int i = 0; i < 3; i++) next[i] = p->ahead[i];
+    const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
+    tile_stream next[TILE_STREAMS];
+    if (ahead) memcpy(next, p->ahead, sizeof next);
     for (ptrdiff_t k = p->depth; k > 0; k--) {
         vec row[TILE_VECTORS];
         SIMD_UNROLL
@@ -109,9 +115,9 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
         b += b_k;
         if (ahead) {
             SIMD_UNROLL
-            for (int i = 0; i < 3; i++) {
-                SIMD_PREFETCH(next[i]);
-                next[i] += ahead_k;
+            for (int i = 0; i < TILE_STREAMS; i++) {
+                SIMD_PREFETCH(next[i].at);
+                next[i].at += next[i].step;
             }
         }
     }
@@ -144,7 +150,7 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
 #define TILE(r, v)                                                                                                \
     case r * 4 + v:                                                                                               \
         if (v > TILE_VECTORS) break;                                                                              \
-        if (p->ahead_k) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);                                  \
+        if (p->fetches) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);                                  \
         else if (p->padded || n == v * LANES) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 0, p, c, n);            \
         else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 0, p, c, n);                                             \
         break;
