@@ -96,7 +96,8 @@ class Plan:
             columns["row"][s] = row
             columns["output"][s] = offsets.take(batch_size * row)
             columns["delta"][s] = offsets.take(batch_size * row)
-            if columns["propagates"][s] and columns["kind"][s] == _native.STAGE_KINDS["dense"]:
+            dense = columns["kind"][s] == _native.STAGE_KINDS["dense"]
+            if dense and columns["propagates"][s] and batch_size > 1:  # dX of a single row needs no W^T
                 columns["transposed_row"][s] = self._padded(int(columns["inputs"][s]))
                 columns["transposed"][s] = offsets.take(
                     int(columns["outputs"][s] * columns["transposed_row"][s])

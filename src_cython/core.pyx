@@ -10,8 +10,9 @@ from libc.string cimport memset
 from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport ceil_div, cut, dense_backward_share
+from dense cimport ceil_div, cut, dense_backward_share, needs_transpose
 from dense cimport dense_forward as dense_forward_rows
+from evaluation cimport evaluate_rows
 from losses cimport BCE, CROSS_ENTROPY, MSE, sum_in_order
 from optimizers cimport ADAM, GRADIENT, SGD
 from real cimport (
@@ -20,9 +21,8 @@ from real cimport (
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
-from step cimport (
-    DENSE, ELEMENTWISE, STRIP_SCRATCH, evaluate_rows, network, packing_size, stage, train_batches, training,
-)
+from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
+from step cimport STRIP_SCRATCH, train_batches, training
 from team cimport (
     openmp_version, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate, team_gate_init, team_limit,
     team_rank, team_size,
@@ -171,7 +171,7 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     for i in range(job.net.count):
         s = job.net.stages + i
         fits &= s.row >= padded(s.outputs) and s.output + batch * s.row <= room and s.delta + batch * s.row <= room
-        if s.propagates and s.kind == DENSE:
+        if s.propagates and s.kind == DENSE and needs_transpose(batch):
             fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room
     fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
     if not fits:

@@ -7,7 +7,8 @@ tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and on
 from libc.stdint cimport int64_t
 
 from real cimport (
-    TILE_ROWS, TILE_STORE, TILE_STREAMS, lanes, multiply_tile, pack, panel_columns, product, real, table, transpose,
+    ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack, panel_columns,
+    product, real, table, transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -29,6 +30,11 @@ cdef inline ptrdiff_t vector_cut(const real* like, ptrdiff_t columns, ptrdiff_t 
 
 cdef inline ptrdiff_t panel_count(const real* like, ptrdiff_t columns) noexcept nogil:
     return ceil_div(columns, panel_columns(like))
+
+
+cdef inline bint needs_transpose(ptrdiff_t batch) noexcept nogil:
+    """Whether a batch's dX is formed from W^T: for a single row, dot products with W are cheaper than forming that."""
+    return batch > 1
 
 
 cdef enum:
@@ -69,6 +75,19 @@ cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcep
     return ceil_div(columns, lanes(like)) * lanes(like)
 
 
+cdef inline void multiply_single(
+    product* p, const real* b, real* c, const real* bias, const real* y, ptrdiff_t columns
+) noexcept nogil:
+    """c (columns) = bias + p's a @ b: a single row, in pieces as wide as the registers hold."""
+    cdef ptrdiff_t panels = ceil_div(columns, ROW_VECTORS * lanes(c)), panel, left, right = 0
+    for panel in range(panels):
+        left, right = right, vector_cut(c, columns, panels, panel + 1)
+        p.b = b + left
+        p.bias = bias + left if bias != NULL else NULL
+        p.y = y + left if y != NULL else NULL
+        multiply_row(p, c + left, <int>(right - left))
+
+
 cdef inline void multiply(
     product* p, const real* a, const real* b, real* c, const real* bias, const real* y, real* packed,
     ptrdiff_t rows, ptrdiff_t columns,
@@ -81,6 +100,10 @@ cdef inline void multiply(
     cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tile, left, top, bottom, width, height, longer
     if rows == 0:  # a thread more than there are rows
+        return
+    if rows == 1:
+        p.a = a
+        multiply_single(p, b, c, bias, y, columns)
         return
     height, longer = rows // tiles, rows % tiles
     p.fetches = False
@@ -220,13 +243,12 @@ cdef inline void dense_weight_gradient(
 cdef inline void dense_bias_gradient(
     real* db, const real* dz, ptrdiff_t dz_row, ptrdiff_t rows, ptrdiff_t outputs
 ) noexcept nogil:
-    """db = the sums of dZ's columns over the batch, in order; overwrites db."""
-    cdef ptrdiff_t i, j
-    for j in range(outputs):
-        db[j] = dz[j]
-    for i in range(1, rows):
-        for j in range(outputs):
-            db[j] += dz[i * dz_row + j]
+    """db = the sums of dZ's columns over the batch, in order: a row of ones @ dZ; overwrites db."""
+    cdef product p
+    cdef real one = 1
+    p.a_row, p.a_k, p.b_k, p.depth = 0, 0, dz_row, rows
+    p.a, p.c_row, p.y_row, p.epilogue, p.padded = &one, 0, 0, TILE_STORE, False
+    multiply_single(&p, dz, db, <const real*>NULL, <const real*>NULL, outputs)
 
 
 cdef inline void dense_backward_share(
@@ -239,7 +261,10 @@ cdef inline void dense_backward_share(
     dX = dZ W^T by rows of the batch, dW = X^T dZ by its own rows, db with the first.  4 B I O flops in all, with dX.
     """
     cdef ptrdiff_t first, last
-    if dx != NULL:
+    if dx != NULL and not needs_transpose(rows):
+        first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
+        dots(dx + first, weight + first * outputs, outputs, dz, last - first, outputs)
+    elif dx != NULL:
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
         transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
         team_meet(gate, team)

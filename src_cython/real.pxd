@@ -20,6 +20,7 @@ cdef extern from "simd.h" nogil:
 cdef extern from "tile.h" nogil:
     enum: TILE_ROWS
     enum: TILE_VECTORS
+    enum: ROW_VECTORS
     enum: TILE_STORE
     enum: TILE_RELU
     enum: TILE_RELU_SLOPE
@@ -51,6 +52,10 @@ cdef extern from "tile.h" nogil:
 
     void f32_tile(const product*, float*, int, int)
     void f64_tile(const product*, double*, int, int)
+    void f32_row(const product*, float*, int)
+    void f64_row(const product*, double*, int)
+    void f32_dots(float*, const float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t)
+    void f64_dots(double*, const double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t)
     void f32_transpose(float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f64_transpose(double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f32_pack(float*, const float*, ptrdiff_t, ptrdiff_t, int)
@@ -110,14 +115,6 @@ cdef inline ptrdiff_t padded(ptrdiff_t columns) noexcept nogil:
     return (columns + LINE - 1) // LINE * LINE
 
 
-cdef inline int panel_columns(const real* like) noexcept nogil:
-    """Columns of a full register tile."""
-    if real is float:
-        return TILE_VECTORS * f32_LANES
-    else:
-        return TILE_VECTORS * f64_LANES
-
-
 cdef inline int lanes(const real* like) noexcept nogil:
     if real is float:
         return f32_LANES
@@ -125,11 +122,33 @@ cdef inline int lanes(const real* like) noexcept nogil:
         return f64_LANES
 
 
+cdef inline int panel_columns(const real* like) noexcept nogil:
+    """Columns of a full register tile."""
+    return TILE_VECTORS * lanes(like)
+
+
 cdef inline void multiply_tile(const product* p, real* c, int rows, int columns) noexcept nogil:
     if real is float:
         f32_tile(p, c, rows, columns)
     else:
         f64_tile(p, c, rows, columns)
+
+
+cdef inline void multiply_row(const product* p, real* c, int columns) noexcept nogil:
+    if real is float:
+        f32_row(p, c, columns)
+    else:
+        f64_row(p, c, columns)
+
+
+cdef inline void dots(
+    real* out, const real* w, ptrdiff_t w_row, const real* z, ptrdiff_t inputs, ptrdiff_t outputs
+) noexcept nogil:
+    """out (inputs) = w (inputs, outputs) @ z (outputs)."""
+    if real is float:
+        f32_dots(out, w, w_row, z, inputs, outputs)
+    else:
+        f64_dots(out, w, w_row, z, inputs, outputs)
 
 
 cdef inline void transpose(

@@ -1,4 +1,4 @@
-"""The training step under the tile schedule, and the forward pass of evaluation: what one thread of a team does.
+"""The training step under the tile schedule: what one thread of a team does.
 
 A batch is two phases with a meeting of all threads after each.  In the first a thread takes blocks of rows through
 forward, loss and the whole backward chain, and meets nobody.  In the second it takes strips of the parameters, forms
@@ -10,51 +10,17 @@ slow.  Which thread does what changes no sum, so the bits do not depend on the t
 from libc.math cimport NAN, isfinite
 from libc.stdint cimport int64_t
 
-from activations cimport (
-    IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
-)
+from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    PACKED_TILES, STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_forward, dense_input_gradient,
-    dense_weight_gradient, pack_panels, strip_count, strip_tiles, upcoming, vector_cut, worth_fetching,
-    worth_fetching_rows, worth_packing,
+    STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_weight_gradient, pack_panels, strip_count, strip_tiles,
+    upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
-from real cimport (
-    TILE_RELU, TILE_ROWS, TILE_STORE, convert_rows, is_one_run, lanes, padded, panel_columns, real, table,
-    transpose,
-)
+from real cimport TILE_ROWS, convert_rows, lanes, real, transpose
 from rows cimport gather_rows
+from stages cimport DENSE, network, stage, stage_backward, stage_forward
 from team cimport team_gate, team_meet, team_queues, team_take
-
-cdef enum stage_kind:
-    ELEMENTWISE = 0  # an activation without a dense layer before it
-    DENSE = 1
-
-cdef struct stage:
-    # One dense layer with the activation after it, or an activation alone. Offsets and widths in elements;
-    # every field is int64 so that a row of an integer array is one stage. The order is STAGE_FIELDS.
-    int64_t kind
-    int64_t activation
-    int64_t inputs
-    int64_t outputs
-    int64_t weight          # in the parameters: (inputs, outputs)
-    int64_t bias            # in the parameters: (outputs)
-    int64_t output          # in the workspace: A (batch, row)
-    int64_t delta           # in the workspace: dZ (batch, row)
-    int64_t row
-    int64_t propagates      # 1 where a layer below needs dX
-    int64_t transposed      # in the workspace: W^T (outputs, transposed_row), where propagates is 1
-    int64_t transposed_row
-
-cdef struct network:
-    const stage* stages
-    ptrdiff_t count
-    void* parameters
-    ptrdiff_t parameter_count
-    int loss
-    table x
-    table y
 
 cdef struct training:
     network net
@@ -92,47 +58,6 @@ cdef enum:
     PIECES = 8  # that a thread's share of phase 2 is cut into, where they have PIECE_FLOPS: about 5 us
     PIECE_FLOPS = 1048576
     GATHERED_RUN = 512  # elements of the next batch that are gathered at a time, or a row: less is all overhead
-
-
-cdef inline void stage_forward(
-    const stage* s, const real* parameters, real* a, ptrdiff_t a_row, const real* x, ptrdiff_t x_row,
-    real* packed, ptrdiff_t rows, int activation,
-) noexcept nogil:
-    """A = f(X W + b), or A = f(X), for a block of rows; ``activation`` stands in for the stage's own."""
-    cdef ptrdiff_t r
-    if s.kind == DENSE:
-        dense_forward(
-            a, a_row, x, x_row, parameters + s.weight, parameters + s.bias, packed, rows, s.inputs,
-            s.outputs, TILE_RELU if activation == RELU else TILE_STORE,
-        )
-        if activation == RELU or activation == IDENTITY:
-            return
-        x, x_row = a, a_row
-    if x_row == a_row and is_elementwise(activation) and is_one_run(a_row, s.outputs):
-        activation_forward(activation, a, x, (rows - 1) * a_row + s.outputs)  # the padding in between too
-        return
-    for r in range(rows):
-        activation_forward(activation, a + r * a_row, x + r * x_row, s.outputs)
-
-
-cdef inline void stage_backward(
-    const stage* s, const stage* below, const real* workspace, real* dx, real* packed, ptrdiff_t first, ptrdiff_t rows
-) noexcept nogil:
-    """dZ of the stage below from dZ of this one, for rows first.. of the batch."""
-    cdef const real* y = workspace + below.output + first * below.row
-    cdef const real* dz = workspace + s.delta + first * s.row
-    cdef ptrdiff_t r
-    dx += below.delta + first * below.row
-    if s.kind == DENSE:
-        dense_input_gradient(
-            dx, below.row, dz, s.row, workspace + s.transposed, s.transposed_row, y, below.row,
-            packed, rows, s.inputs, s.outputs, slope_epilogue(<int>below.activation),
-        )
-        if below.activation != SOFTMAX:
-            return
-        dz = dx
-    for r in range(rows):
-        activation_backward(<int>below.activation, dx + r * below.row, dz + r * below.row, y + r * below.row, s.inputs)
 
 
 cdef inline mini_batch mini_batch_at(const training* job, ptrdiff_t number) noexcept nogil:
@@ -182,6 +107,8 @@ cdef inline void backpropagate_rows(
     cdef double* values = <double*>(workspace + job.values)
     cdef ptrdiff_t x_row = job.input_row, i, r
     cdef bint logits = takes_logits(net.loss)
+    if rows == 0:  # a thread more than there are rows
+        return
     convert_rows(target, net.y.columns, &net.y, batch.order + first, 0, rows)
     for i in range(net.count):
         a = workspace + net.stages[i].output + first * net.stages[i].row
@@ -203,7 +130,10 @@ cdef inline void backpropagate_rows(
             )
     for i in range(net.count - 1, 0, -1):
         if net.stages[i].propagates:
-            stage_backward(net.stages + i, net.stages + i - 1, workspace, workspace, packed, first, rows)
+            stage_backward(
+                net.stages + i, net.stages + i - 1, <const real*>net.parameters, workspace, workspace, packed, first,
+                rows, batch.size,
+            )
 
 
 cdef inline void apply_gradient(
@@ -222,9 +152,10 @@ cdef inline void apply_gradient(
 cdef inline void update_strip(
     const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
     const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted, bint last,
 ) noexcept nogil:
-    """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and W^T brought up to date.
+    """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and unless this batch is the
+    last W^T brought up to date.
 
     x points at the strip's rows, dz at its columns.
     """
@@ -242,7 +173,7 @@ cdef inline void update_strip(
     else:
         for i in range(bottom - top):
             apply_gradient(job, rule, scratch + i * columns, s.weight + (top + i) * s.outputs + left, columns)
-    if s.propagates and rule.optimizer != GRADIENT:
+    if s.propagates and s.transposed_row and rule.optimizer != GRADIENT and not last:
         transpose(
             workspace + s.transposed + left * s.transposed_row + top, s.transposed_row,
             weight + top * s.outputs + left, s.outputs, bottom - top, columns,
@@ -312,26 +243,10 @@ cdef inline void update_parameters(
                 wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)
                 update_strip(
                     job, rule, s, workspace, scratch, x + top, x_row, dz, dz_row, batch.size, top, bottom, left, right,
-                    &wanted,
+                    &wanted, following.size == 0,
                 )
                 gather_batch(job, following, workspace, gathered, reached)
         x, x_row = workspace + s.output, s.row
-
-
-cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff_t batch) noexcept nogil:
-    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strip of dZ."""
-    cdef const stage* s
-    cdef ptrdiff_t size = 0, i
-    for i in range(net.count):
-        s = net.stages + i
-        if s.kind == DENSE:
-            if worth_packing(like, s.outputs, PACKED_TILES):
-                size = max(size, (s.inputs + 1) * panel_columns(like))
-            if s.propagates and worth_packing(like, s.transposed_row, PACKED_TILES):
-                size = max(size, (s.outputs + 1) * panel_columns(like))
-            if worth_packing(like, s.row, PACKED_TILES):
-                size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))
-    return padded(size)
 
 
 cdef inline void transpose_weights(const training* job, real* workspace, int thread, int team) noexcept nogil:
@@ -340,7 +255,7 @@ cdef inline void transpose_weights(const training* job, real* workspace, int thr
     cdef ptrdiff_t i, first, last
     for i in range(job.net.count):
         s = job.net.stages + i
-        if s.propagates and s.kind == DENSE:
+        if s.propagates and s.transposed_row:
             first, last = cut(s.inputs, team, thread), cut(s.inputs, team, thread + 1)
             transpose(
                 workspace + s.transposed + first, s.transposed_row,
@@ -396,48 +311,3 @@ cdef inline ptrdiff_t train_batches(
             piece = team_take(gate, thread, team, shares)
         team_meet(gate, team)
     return batches
-
-
-cdef inline bint evaluate_rows(
-    const network* net, real* output, double* values, real* scratch, real* packed, ptrdiff_t width, ptrdiff_t block,
-    ptrdiff_t first, ptrdiff_t rows, ptrdiff_t offset,
-) noexcept nogil:
-    """output (rows, outputs) for rows first.. of x, and unless values is NULL the rows' losses.
-
-    Returns whether these rows of x are finite.  scratch holds two blocks of (block, width), the targets of a block and
-    a sum a row; x is read from row ``offset``.
-    """
-    cdef const stage* last = net.stages + net.count - 1
-    cdef bint logits = takes_logits(net.loss)
-    cdef real* x
-    cdef real* a
-    cdef real* z
-    cdef real* target = scratch + 2 * block * width
-    cdef real* sums = target + block * net.y.columns
-    cdef ptrdiff_t end = first + rows, x_row, a_row, n, i, r
-    cdef bint finite = True
-    while first < end:
-        n = min(block, end - first)
-        x, x_row, a = scratch, padded(net.x.columns), scratch + block * width
-        finite &= gather_rows(x, x_row, &net.x, <const int64_t*>NULL, offset + first, n)
-        for i in range(net.count):
-            a_row = padded(net.stages[i].outputs)
-            stage_forward(
-                net.stages + i, <const real*>net.parameters, a, a_row, x, x_row, packed, n,
-                IDENTITY if i + 1 == net.count else <int>net.stages[i].activation,
-            )
-            x, x_row, a = a, a_row, x
-        for r in range(n):
-            activation_forward(
-                <int>last.activation, output + (first + r) * last.outputs, x + r * x_row, last.outputs
-            )
-        if values != NULL:
-            convert_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first, n)
-            z = x
-            if not logits:
-                z, x_row = output + first * last.outputs, last.outputs
-            loss_rows(
-                net.loss, values + first, <real*>NULL, 0, z, x_row, sums, target, net.y.columns, n, last.outputs, 1
-            )
-        first += n
-    return finite

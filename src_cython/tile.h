@@ -1,6 +1,6 @@
 /* The register tile, from which every product of the library comes:
  *
- *     C (m, n)  =  start + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors
+ *     C (m, n)  =  start + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors;  m = 1: ROW_VECTORS
  *
  * The tile of C stays in registers; for each k a row of B is loaded once and every element of A's column is spread
  * over a vector.  A is read through two strides, so X, or its transpose in place; B and C are rows with unit stride.
@@ -21,15 +21,16 @@
 #include "vmath.h"
 
 /* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least. */
-#if defined(SIMD_AVX512)
+#if defined(SIMD_AVX512) || defined(__aarch64__)
 enum { TILE_ROWS = 8, TILE_VECTORS = 3 }; /* 24 + 3 + 1 of 32 */
 #elif defined(__AVX2__)
 enum { TILE_ROWS = 4, TILE_VECTORS = 3 }; /* 12 + 3 + 1 of 16 */
-#elif defined(__aarch64__)
-enum { TILE_ROWS = 8, TILE_VECTORS = 3 };
 #else
 enum { TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 + 2 + 1, and one for the product, of 16 */
 #endif
+
+/* A row on its own takes more columns: as many chains of additions as a multiply-add lasts, two at a time. */
+enum { ROW_VECTORS = 8 };
 
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
@@ -141,7 +142,6 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
     default: STORE_ALL(TILE_STORE)
     }
 #undef STORE_ALL
-#undef LOAD_B
 }
 
 /* One tile of p: `rows` rows and n columns, any numbers from 1 to what the registers hold. */
@@ -164,6 +164,65 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
     }
 #undef TILES
 #undef TILE
+}
+
+/* The same for a row on its own, up to ROW_VECTORS wide. Not a case of tile_of: with that the compiler made the
+ * tiles of all shapes 5 % slower. */
+SIMD_INLINE void FN(row_of)(const int vectors, const int whole, const product *p, real_t *out, int n) {
+    const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
+    vec c[ROW_VECTORS];
+    SIMD_UNROLL
+    for (int v = 0; v < vectors; v++) c[v] = p->bias ? LOAD_B((const real_t *)p->bias, v) : FN(set)(0);
+    const real_t *a = p->a, *b = p->b;
+    for (ptrdiff_t k = p->depth; k > 0; k--, a += p->a_k, b += p->b_k) {
+        vec spread = FN(set)(*a);
+        SIMD_UNROLL
+        for (int v = 0; v < vectors; v++) c[v] = FN(fma)(spread, LOAD_B(b, v), c[v]);
+    }
+    SIMD_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        vec y = p->epilogue >= TILE_RELU_SLOPE ? LOAD_B((const real_t *)p->y, v) : FN(set)(0);
+        vec done = FN(tile_epilogue)(p->epilogue, c[v], y);
+        if (whole || v + 1 < vectors) FN(store)(out + v * LANES, done);
+        else FN(store_tail)(out + v * LANES, done, tail);
+    }
+}
+
+static void FN(row)(const product *p, real_t *c, int n) {
+#define ROW(v)                                                                                                    \
+    case v:                                                                                                       \
+        if (p->padded || n == v * LANES) FN(row_of)(v, 1, p, c, n);                                               \
+        else FN(row_of)(v, 0, p, c, n);                                                                           \
+        break;
+    switch ((n + LANES - 1) / LANES) {
+        ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) ROW(7) ROW(8)
+    default: break;
+    }
+#undef ROW
+}
+#undef LOAD_B
+
+/* out (inputs) = w (inputs, outputs) z (outputs): a dot product for each row of w, its lanes added as in exp_sum_row. */
+static void FN(dots)(real_t *out, const real_t *w, ptrdiff_t w_row, const real_t *z, ptrdiff_t inputs,
+                     ptrdiff_t outputs) {
+    enum { PARTS = FN(GROUP) / LANES };
+    const ptrdiff_t whole = outputs / LANES * LANES;
+    const FN(tail) tail = FN(tail_of)((int)(outputs - whole));
+    for (ptrdiff_t i = 0; i < inputs; i++, w += w_row) {
+        vec sum[PARTS];
+        SIMD_UNROLL
+        for (int p = 0; p < PARTS; p++) sum[p] = FN(set)(0);
+        ptrdiff_t j = 0;
+        for (; j + FN(GROUP) <= outputs; j += FN(GROUP)) {
+            SIMD_UNROLL
+            for (int p = 0; p < PARTS; p++)
+                sum[p] = FN(fma)(FN(load)(w + j + p * LANES), FN(load)(z + j + p * LANES), sum[p]);
+        }
+        for (int p = 0; j < outputs; p++, j += LANES)
+            sum[p] = j < whole ? FN(fma)(FN(load)(w + j), FN(load)(z + j), sum[p])
+                               : FN(fma)(FN(load_tail)(w + j, tail), FN(load_tail)(z + j, tail), sum[p]);
+        out[i] = FN(reduce_add)(sum);
+    }
 }
 
 /* out (n, m) = transpose of matrix (m, n): square blocks, then what is left element by element. */

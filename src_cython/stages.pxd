@@ -1,0 +1,101 @@
+"""A network as the core sees it: a list of stages, and the forward and backward pass of one for a block of rows."""
+
+from libc.stdint cimport int64_t
+
+from activations cimport (
+    IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
+)
+from dense cimport (
+    PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, needs_transpose, strip_count, worth_packing,
+)
+from real cimport TILE_RELU, TILE_STORE, dots, is_one_run, lanes, padded, panel_columns, real, table
+
+cdef enum stage_kind:
+    ELEMENTWISE = 0  # an activation without a dense layer before it
+    DENSE = 1
+
+cdef struct stage:
+    # One dense layer with the activation after it, or an activation alone. Offsets and widths in elements;
+    # every field is int64 so that a row of an integer array is one stage. The order is STAGE_FIELDS.
+    int64_t kind
+    int64_t activation
+    int64_t inputs
+    int64_t outputs
+    int64_t weight          # in the parameters: (inputs, outputs)
+    int64_t bias            # in the parameters: (outputs)
+    int64_t output          # in the workspace: A (batch, row)
+    int64_t delta           # in the workspace: dZ (batch, row)
+    int64_t row
+    int64_t propagates      # 1 where a layer below needs dX
+    int64_t transposed      # in the workspace: W^T (outputs, transposed_row), where a dense layer propagates
+    int64_t transposed_row  # 0 where no W^T is needed
+
+cdef struct network:
+    const stage* stages
+    ptrdiff_t count
+    void* parameters
+    ptrdiff_t parameter_count
+    int loss
+    table x
+    table y
+
+
+cdef inline void stage_forward(
+    const stage* s, const real* parameters, real* a, ptrdiff_t a_row, const real* x, ptrdiff_t x_row,
+    real* packed, ptrdiff_t rows, int activation,
+) noexcept nogil:
+    """A = f(X W + b), or A = f(X), for a block of rows; ``activation`` stands in for the stage's own."""
+    cdef ptrdiff_t r
+    if s.kind == DENSE:
+        dense_forward(
+            a, a_row, x, x_row, parameters + s.weight, parameters + s.bias, packed, rows, s.inputs,
+            s.outputs, TILE_RELU if activation == RELU else TILE_STORE,
+        )
+        if activation == RELU or activation == IDENTITY:
+            return
+        x, x_row = a, a_row
+    if x_row == a_row and is_elementwise(activation) and is_one_run(a_row, s.outputs):
+        activation_forward(activation, a, x, (rows - 1) * a_row + s.outputs)  # the padding in between too
+        return
+    for r in range(rows):
+        activation_forward(activation, a + r * a_row, x + r * x_row, s.outputs)
+
+
+cdef inline void stage_backward(
+    const stage* s, const stage* below, const real* parameters, const real* workspace, real* dx, real* packed,
+    ptrdiff_t first, ptrdiff_t rows, ptrdiff_t batch,
+) noexcept nogil:
+    """dZ of the stage below from dZ of this one, for rows first.. of the batch."""
+    cdef const real* y = workspace + below.output + first * below.row
+    cdef const real* dz = workspace + s.delta + first * s.row
+    cdef ptrdiff_t r
+    dx += below.delta + first * below.row
+    if s.kind == DENSE and not needs_transpose(batch):
+        dots(dx, parameters + s.weight, s.outputs, dz, s.inputs, s.outputs)
+        dz = dx
+    elif s.kind == DENSE:
+        dense_input_gradient(
+            dx, below.row, dz, s.row, workspace + s.transposed, s.transposed_row, y, below.row,
+            packed, rows, s.inputs, s.outputs, slope_epilogue(<int>below.activation),
+        )
+        if below.activation != SOFTMAX:
+            return
+        dz = dx
+    for r in range(rows):
+        activation_backward(<int>below.activation, dx + r * below.row, dz + r * below.row, y + r * below.row, s.inputs)
+
+
+cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff_t batch) noexcept nogil:
+    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strip of dZ."""
+    cdef const stage* s
+    cdef ptrdiff_t size = 0, i
+    for i in range(net.count):
+        s = net.stages + i
+        if s.kind == DENSE:
+            if worth_packing(like, s.outputs, PACKED_TILES):
+                size = max(size, (s.inputs + 1) * panel_columns(like))
+            if s.propagates and worth_packing(like, s.transposed_row, PACKED_TILES):
+                size = max(size, (s.outputs + 1) * panel_columns(like))
+            if worth_packing(like, s.row, PACKED_TILES):
+                size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))
+    return padded(size)
