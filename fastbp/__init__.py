@@ -10,7 +10,7 @@
 1.0
 """
 
-from fastbp import datasets
+from fastbp import datasets, graph
 from fastbp._native import get_num_threads, set_num_threads, show_config
 from fastbp._version import __version__
 from fastbp.gradients import check_gradients, numerical_gradient
@@ -51,6 +51,7 @@ __all__ = [
     "check_gradients",
     "datasets",
     "get_num_threads",
+    "graph",
     "mlp",
     "numerical_gradient",
     "set_num_threads",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,6 +13,9 @@ from fastbp import _check, _native, files, losses, optimizers, training
 from fastbp.layers import Dense, Layer, chain
 from fastbp.learner import Learner
 from fastbp.metrics import History
+
+if TYPE_CHECKING:
+    from fastbp.network_graph import GradientNorms, NetworkGraph
 
 Self = TypeVar("Self", bound="Network")
 
@@ -222,11 +225,10 @@ class Network:
 
         Raises
         ------
-        ValueError, TypeError
-            For data that does not fit.
-        FloatingPointError
-            When the loss is not finite; the update is left out.  No snapshot is taken and no parameter looked
-            at: an update that overflows, with an absurd lr, shows in the loss of the next call.
+        ValueError, TypeError, FloatingPointError
+            For data that does not fit; when the loss is not finite: the update is then left out.  No snapshot
+            is taken and no parameter looked at: an update that overflows, with an absurd lr, shows in the loss
+            of the next call.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.update(data, target, _native.resolve_threads(threads))
@@ -248,13 +250,38 @@ class Network:
 
         Raises
         ------
-        ValueError, TypeError
-            For data that does not fit.
-        FloatingPointError
-            When the loss is not finite; `gradients` keeps what it held.
+        ValueError, TypeError, FloatingPointError
+            For data that does not fit; when the loss is not finite: `gradients` then keeps what it held.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.differentiate(data, target, _native.resolve_threads(threads))
+
+    def graph(self, x: ArrayLike, y: ArrayLike) -> NetworkGraph:
+        """The computational graph of the loss on a batch, run forward and backward; x and y as in `fit`.
+
+        Returns
+        -------
+        NetworkGraph
+            Nodes by their text-book names, with values and derivatives: ``net.graph(x, y)["Z1"].grad``.
+        """
+        from fastbp.network_graph import NetworkGraph
+
+        data, target = self._learner.pair(x, y)
+        self._learner.refuse_nonfinite(data, target)
+        return NetworkGraph(self._layers, self._loss, np.asarray(data, self._dtype), target)
+
+    def gradient_norms(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> GradientNorms:
+        """How much of the gradient reaches every layer; arguments and errors as in `loss_and_gradient`.
+
+        Returns
+        -------
+        GradientNorms
+            The norms of dW and db; as text a table with bars, with ``draw(path)`` a picture.
+        """
+        from fastbp.network_graph import gradient_norms
+
+        self.loss_and_gradient(x, y, threads)
+        return gradient_norms(self._layers)
 
     def predict(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """The last layer's output; for a network that ends in Softmax, probabilities.
@@ -280,7 +307,7 @@ class Network:
         return self._learner.predict(data, _native.resolve_threads(threads))
 
     def evaluate(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> dict[str, float]:
-        """The loss over all samples and the metric that belongs to it.
+        """The loss over all samples and the metric that belongs to it; what does not fit is refused as in `fit`.
 
         Parameters
         ----------
@@ -291,11 +318,6 @@ class Network:
         -------
         dict of str to float
             "loss", and "rmse" for MeanSquaredError or "accuracy" for the cross entropies.
-
-        Raises
-        ------
-        ValueError, TypeError
-            For data that does not fit.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.evaluate(data, target, _native.resolve_threads(threads))
