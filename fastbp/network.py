@@ -227,8 +227,8 @@ class Network:
         ------
         ValueError, TypeError, FloatingPointError
             For data that does not fit; when the loss is not finite: the update is then left out.  No snapshot
-            is taken and no parameter looked at: an update that overflows, with an absurd lr, shows in the loss
-            of the next call.
+            is taken and no parameter looked at: an update that overflows, with an absurd lr, shows in the
+            loss of the next call.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.update(data, target, _native.resolve_threads(threads))
@@ -307,7 +307,7 @@ class Network:
         return self._learner.predict(data, _native.resolve_threads(threads))
 
     def evaluate(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> dict[str, float]:
-        """The loss over all samples and the metric that belongs to it; what does not fit is refused as in `fit`.
+        """The loss over all samples and the metric that belongs to it; errors as in `fit`.
 
         Parameters
         ----------
