@@ -122,3 +122,12 @@ def fuzzed(widths: Sequence[int], rows: int, largest: float, dtype: DTypeLike) -
     to a product of two of the largest numbers on the way, of which a squared error and a gradient are made.
     """
     return chain(widths, rows, max(1.0, largest) ** 2, dtype)
+
+
+def expression(nodes: int, largest: float, dtype: DTypeLike) -> float:
+    """Value and derivatives of an expression of so many nodes, against another way to compute them.
+
+    A node rounds a few times forward and back, sums up to 12 entries and uses functions of 4 u: 32 u for all.
+    What it rounded is passed on with the factors that derivatives are made of, two of the largest numbers.
+    """
+    return 32 * nodes * unit(dtype) * max(1.0, largest) ** 2
