@@ -14,14 +14,14 @@ DEPTH = 4
 # E stands for any expression, F for one of shape (3, 4).  Nothing leaves the domain of its function.
 RULES = (
     "(E + E)", "(E - E)", "(E * E)", "(E / (1 + square(E)))", "maximum(E, E)", "minimum(E, E)",
-    "where(E > 0.1, E, E)", "(-E)", "(2 * E)", "(E - 0.5)", "(0.25 + E)", "(1 - E)", "(1 / (2 + square(E)))",
-    "(E / 3)", "(E ** 3)", "((1 + absolute(E)) ** -1.5)", "(2 ** tanh(E))",
-    "((1 + absolute(E)) ** tanh(E))",
-    "exp(-square(E))", "log(1 + square(E))", "sqrt(0.5 + absolute(E))", "sigmoid(E)", "tanh(E)", "relu(E)",
-    "absolute(E)", "(F @ w)", "affine(F, w, b)", "softmax(F)", "F.sum()", "F.sum(0)", "F.mean(0)", "F.mean()",
-    "F.sum(1).reshape(3, 1)", "F.mean(-1).reshape((3, 1))", "F.T.reshape(3, 4)", "F.reshape(2, -1).reshape(3, 4)",
-    "(F.T @ F)[1]", "(F @ b).reshape(3, 1)", "(F[0] @ w)", "F[1]", "F[0, 2]", "F[:, 1:2]", "F[[0, 2, 0]]",
-    "F[:, [1, 1, 0, 3]]", "F[[2, 2, 1], [0, 0, 3]].sum()",
+    "where(E > 0.1, E, E)", "(-E)", "(2 * E)", "(E - 0.5)", "(0.25 + E)", "(1 - E)",
+    "(1 / (2 + square(E)))", "(E / 3)", "(E ** 3)", "((1 + absolute(E)) ** -1.5)", "(2 ** tanh(E))",
+    "((1 + absolute(E)) ** tanh(E))", "exp(-square(E))", "log(1 + square(E))", "sqrt(0.5 + absolute(E))",
+    "sigmoid(E)", "tanh(E)", "relu(E)", "absolute(E)", "(F @ w)", "affine(F, w, b)", "softmax(F)",
+    "F.sum()", "F.sum(0)", "F.mean(0)", "F.mean()", "F.sum(1).reshape(3, 1)", "F.mean(-1).reshape((3, 1))",
+    "F.T.reshape(3, 4)", "F.reshape(2, -1).reshape(3, 4)", "(F.T @ F)[1]", "(F @ b).reshape(3, 1)",
+    "(F[0] @ w)", "F[1]", "F[0, 2]", "F[:, 1:2]", "F[[0, 2, 0]]", "F[:, [1, 1, 0, 3]]",
+    "F[[2, 2, 1], [0, 0, 3]].sum()",
 )  # fmt: skip
 
 Choose = Callable[[Sequence[str]], str]

@@ -10,6 +10,8 @@ import tolerances
 from axes import same_bits
 
 import fastbp as bp
+from fastbp import graph
+from fastbp.graph import Variable
 
 LN3 = math.log(3.0)  # sigmoid(k ln 3) = 3^k / (3^k + 1): 1/4, 1/2, 3/4 for k = -1, 0, 1
 
@@ -26,6 +28,74 @@ def test_the_chain_rule_by_numbers():
     """z = t^2, t = x + y at (3, 4): z = 49, both derivatives 2 (x + y) = 14."""
     gradient = bp.numerical_gradient(lambda v: (v[0] + v[1]) ** 2, [3.0, 4.0])
     assert np.abs(gradient - 14.0).max() <= tolerances.CENTRAL_DIFFERENCE * 49.0
+
+
+def test_the_chain_rule_in_the_graph():
+    """dz/dx = dz/dt dt/dx = 2t * 1; x only receives what arrives at t."""
+    x, y = Variable(3.0), Variable(4.0)
+    t = x + y
+    z = t**2
+    z.backward()
+    assert (z.value, t.grad, x.grad, y.grad) == (49.0, 14.0, 14.0, 14.0)
+    assert z.local_derivatives == (14.0,)
+    assert t.local_derivatives == (1.0, 1.0)
+
+
+def test_the_shop_in_the_graph_with_every_derivative_on_the_way():
+    apples, apple_price, mandarins, mandarin_price, tax = map(Variable, (2, 100, 3, 150, 1.1))
+    apple_total, mandarin_total = apples * apple_price, mandarins * mandarin_price
+    total = apple_total + mandarin_total
+    price = total * tax
+    price.backward()
+    nodes = (apple_total, mandarin_total, total, price)
+    assert close([node.value / 100 for node in nodes], [2.0, 4.5, 6.5, 7.15])
+    assert close([node.grad for node in nodes], [1.1, 1.1, 1.1, 1.0])
+    assert close([apple_price.grad, mandarin_price.grad], [2.2, 3.3])
+    assert close([apples.grad / 100, mandarins.grad / 100, tax.grad / 100], [1.1, 1.65, 6.5])
+
+
+def test_an_addition_knows_nothing_of_what_lies_behind_its_inputs():
+    """Apples for 200 join goods for 4,000, bought in one way or another: 4,200, times 1.1."""
+    prices = []
+    for others in (Variable(4000.0), Variable(8.0) * 500.0, graph.square(Variable(60.0)) + 400.0):
+        apples = Variable(2.0) * 100.0
+        both = apples + others
+        price = both * 1.1
+        price.backward()
+        prices.append(float(price))
+        assert close(price.value / 1000, 4.62)
+        assert both.value == 4200.0
+        assert close([apples.grad, others.grad], [1.1, 1.1])
+    assert len(set(prices)) == 1
+
+
+def test_the_sigmoid_node_by_node():
+    """* (-1), exp, + 1, reciprocal: back -y^2, on, times exp(-x), times -1, together y (1 - y)."""
+    for value in (0.0, 1.0, -2.5):
+        x = Variable(value)
+        negated = x * -1
+        power = graph.exp(negated)
+        denominator = power + 1
+        y = 1 / denominator
+        y.backward()
+        assert close(denominator.grad, -(y.value**2))
+        assert power.grad == denominator.grad
+        assert close(negated.grad, -(y.value**2) * math.exp(-value))
+        assert close(x.grad, y.value * (1 - y.value))
+        single = Variable(value)
+        node = graph.sigmoid(single)
+        node.backward()
+        assert close([node.value, single.grad], [y.value, x.grad])
+        if value == 0.0:
+            assert (y.value, x.grad) == (0.5, 0.25)
+
+
+def test_nothing_below_a_step_can_learn():
+    w = Variable([[1.0, -1.0]])
+    loss = (graph.step(w @ [[3.0], [1.0]]) - 0.5) ** 2
+    loss.backward()
+    assert float(loss) == 0.25
+    assert w.grad.tolist() == [[0.0, 0.0]]
 
 
 def test_the_shop():
@@ -95,6 +165,21 @@ def test_two_layers_backward_with_every_intermediate():
     net.forward(X)
     assert close(net.backward(DA2), DX)
     assert_gradients(net)
+
+
+def test_two_layers_as_a_graph_in_which_every_intermediate_has_its_name():
+    graph_of_loss = two_layers().graph(X, Y)
+    forward = {"X": X, "W1": W1, "b1": np.zeros(3), "Z1": X @ W1, "A1": A1, "W2": W2, "b2": B2}
+    forward |= {"Z2": A1 @ W2 + B2, "A2": A2, "Y": Y, "L": np.array(LOSS)}
+    backward = {"X": DX, "W1": DW1, "b1": DB1, "Z1": DZ1, "A1": DA1, "W2": DW2, "b2": DB2}
+    backward |= {"Z2": DZ2, "A2": DA2, "L": np.array(1.0)}
+    assert list(graph_of_loss) == list(forward)
+    for name, wanted in forward.items():
+        node = graph_of_loss[name]
+        assert (node.name, node.shape, node.grad.shape) == (name, wanted.shape, wanted.shape)
+        assert close(node.value, wanted)
+    for name, wanted in backward.items():
+        assert close(graph_of_loss[name].grad, wanted)
 
 
 def test_two_layers_in_one_native_call():
