@@ -37,7 +37,7 @@ from fastbp.node import (
 __all__ = [
     "Operation", "Variable", "absolute", "add", "affine", "clip", "divide", "exp", "log", "matmul", "maximum",
     "minimum", "multiply", "negative", "power", "relu", "sigmoid", "softmax", "sqrt", "square", "step",
-    "subtract", "tanh", "walk", "where",
+    "subtract", "tanh", "times", "times_if_any", "walk", "where",
 ]  # fmt: skip
 
 # Element by element

@@ -271,7 +271,7 @@ class Network:
         return NetworkGraph(self._layers, self._loss, np.asarray(data, self._dtype), target)
 
     def gradient_norms(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> GradientNorms:
-        """How much of the gradient reaches every layer; arguments and errors as in `loss_and_gradient`.
+        """How much of the gradient reaches every layer; all else is as in `loss_and_gradient`.
 
         Returns
         -------

@@ -45,6 +45,9 @@ class NetworkGraph(Mapping[str, Variable]):
     -----
     The cross entropies are computed from the probabilities, as they are written.  The network's own passes
     compute them from Z, which is still exact where a probability is rounded to 0 or 1.
+
+    A layer and a loss with a backward or a gradient of their own are one node each; what is not known, the
+    derivative by the target of such a loss, is NaN.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, x: NDArray[Any], y: NDArray[Any]) -> None:
@@ -56,8 +59,12 @@ class NetworkGraph(Mapping[str, Variable]):
                 weight = self._named(f"W{number}", Variable(layer.weight))
                 bias = self._named(f"b{number}", Variable(layer.bias))
                 node = self._named(f"Z{number}", graph.affine(node, weight, bias))
+            elif layer.name == "identity":
+                self._named(f"A{number}", node)
+            elif layer.name in _ACTIVATIONS and not _is_own(layer):
+                node = self._named(f"A{number}", _ACTIVATIONS[layer.name](node))
             else:
-                node = self._named(f"A{number}", _activation(layer, node))
+                node = self._named(f"A{number}", self._opaque(layer, node, number))
         target = self._named("Y", Variable(_as_output(y, node.shape).astype(x.dtype)))
         self._named("L", _loss(loss, node, target)).backward()
 
@@ -68,6 +75,26 @@ class NetworkGraph(Mapping[str, Variable]):
             node.name = name
         self._nodes[name] = node
         return node
+
+    def _opaque(self, layer: Layer, x: Variable, number: int) -> Variable:
+        """The node of a layer that differentiates itself; its parameters are inputs, "gain1" for "gain"."""
+        twin = copy.deepcopy(layer)  # the network's layer keeps what its own backward needs
+        parameters = [
+            self._named(f"{key}{number}", Variable(array)) for key, array in twin.parameters.items()
+        ]
+        operation = Operation(
+            type(layer).__name__,
+            "what the layer computes",
+            lambda x, *_: twin.forward(x),
+            lambda y, *inputs: (math.nan,) * len(inputs),  # the layer keeps them to itself
+            (
+                lambda g, *_: np.array(
+                    twin.backward(g)
+                ),  # first: it leaves the derivatives by the parameters
+                *(lambda g, *_, key=key: np.array(twin.gradients[key]) for key in twin.parameters),
+            ),
+        )
+        return operation(x, *parameters)
 
     def __getitem__(self, name: str) -> Variable:
         if name not in self._nodes:
@@ -116,23 +143,6 @@ class NetworkGraph(Mapping[str, Variable]):
         return self.loss._repr_mimebundle_(include, exclude)
 
 
-def _activation(layer: Layer, x: Variable) -> Variable:
-    """What a layer without known parameters makes of x; a user's own is a single node."""
-    if layer.name == "identity":
-        return x
-    if layer.name in _ACTIVATIONS:
-        return _ACTIVATIONS[layer.name](x)
-    twin = copy.deepcopy(layer)  # the network's layer keeps what its own backward needs
-    own = Operation(
-        type(layer).__name__,
-        "a layer of its own",
-        twin.forward,
-        lambda y, x: (math.nan,),  # inside the layer, if it has one at all
-        (lambda g, *_: np.array(twin.backward(g)),),
-    )
-    return own(x)
-
-
 def _as_output(y: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Targets in the shape of the output; labels as one-hot rows."""
     if y.size == math.prod(shape):
@@ -141,14 +151,28 @@ def _as_output(y: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return one_hot
 
 
+def _is_own(description: Layer | Loss) -> bool:
+    """Whether a class of the user's stands behind it, which computes what it likes under whatever name."""
+    return not type(description).__module__.startswith("fastbp.")
+
+
 def _loss(loss: Loss, output: Variable, target: Variable) -> Variable:
     if hasattr(loss, "function"):
         node = loss.function(output, target)
         if not isinstance(node, Variable):
             raise TypeError(f"the loss gave a {type(node).__name__}, expected a node of the graph")
         return node
-    terms = _TERMS[loss.name](output, target)
-    return terms.mean() if loss.reduction == "mean" else terms.sum()
+    if loss.name in _TERMS and not _is_own(loss):
+        terms = _TERMS[loss.name](output, target)
+        return terms.mean() if loss.reduction == "mean" else terms.sum()
+    operation = Operation(
+        type(loss).__name__,
+        "what the loss computes",
+        loss.value,
+        lambda value, a, y: (loss.gradient(a, y), math.nan),
+        (lambda g, local, _: g * local, lambda g, local, shape: np.full(shape, local)),
+    )
+    return operation(output, target)
 
 
 def _squared_error(a: Variable, y: Variable) -> Variable:

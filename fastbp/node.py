@@ -324,7 +324,8 @@ class Operation:
         From the value, the inputs' values and the settings to a tuple of local derivatives, one an input.
     back : tuple of callables
         For every input, from the derivative g that arrives, the local one, the input's shape and the settings
-        to the derivative by the input; default for one input: `times`.
+        to the derivative by the input; default, for one input, `times`; `times_if_any` where the local one
+        may be infinite.
 
     Examples
     --------

@@ -217,6 +217,55 @@ def test_a_layer_of_ones_own_is_one_node_with_its_own_backward():
         assert np.abs(nodes["W1"].grad - wanted["W1"].grad).max() <= bound
 
 
+class Gain(bp.Layer):
+    """y = gain x, column by column."""
+
+    name = "gain"
+
+    def __init__(self, gain):
+        super().__init__()
+        self._parameters, self._gradients = {"gain": gain}, {"gain": np.zeros_like(gain)}
+
+    def forward(self, x, threads=None):
+        self.x = x
+        return self.parameters["gain"] * x
+
+    def backward(self, dy, threads=None):
+        self.gradients["gain"][:] = (dy * self.x).sum(axis=0)
+        return self.parameters["gain"] * dy
+
+
+def test_the_parameters_of_a_layer_of_ones_own_are_nodes_too():
+    net = bp.Network(bp.mlp([2, 3, 1], "sigmoid"), dtype="float64")
+    x, y, own = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([1.0, 0.0]), Gain(np.array([0.5, -2.0, 3.0]))
+    nodes = NetworkGraph((net.layers[0], own, *net.layers[1:]), net.loss, x, y)
+    assert list(nodes)[:7] == ["X", "W1", "b1", "Z1", "gain1", "A1", "A1'"]
+    assert np.array_equal(nodes["gain1"].grad, (nodes["A1"].grad * nodes["Z1"].value).sum(axis=0))
+    assert np.array_equal(nodes["Z1"].grad, nodes["A1"].grad * own.parameters["gain"])
+    assert not own.gradients["gain"].any()
+
+
+class Doubled(bp.MeanSquaredError):
+    """Inherits a name that the graph knows, and computes something else."""
+
+    def value(self, output, target):
+        return 2.0 * super().value(output, target)
+
+    def gradient(self, output, target):
+        return 2.0 * super().gradient(output, target)
+
+
+def test_a_loss_with_a_gradient_of_its_own_is_one_node():
+    net = bp.Network(bp.mlp([2, 3, 1], "sigmoid"), dtype="float64")
+    x, y = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([1.0, 0.0])
+    plain, own = net.graph(x, y), NetworkGraph(net.layers, Doubled(), x, y)
+    assert (own.loss.operation, own.loss.inputs) == ("Doubled", (own["Z2"], own["Y"]))
+    bound = tolerances.chain([2, 3, 1], 2, 2.0, np.float64)
+    assert abs(float(own.loss) - 2 * float(plain.loss)) <= bound
+    assert np.abs(own["W1"].grad - 2 * plain["W1"].grad).max() <= bound
+    assert np.isnan(own["Y"].grad).all()
+
+
 # What a reader sees
 
 
