@@ -353,14 +353,13 @@ class Operation:
                 value = np.asarray(self.forward(*(x._value for x in inputs), *settings), dtype)
             except (ValueError, IndexError) as error:
                 shapes = " and ".join(f"{x.name + ' ' if x.name else ''}{x.shape}" for x in inputs)
-                raise type(error)(f"{self.name.format(*settings)} cannot take {shapes}: {error}") from error
+                kind = ValueError if isinstance(error, ValueError) else IndexError
+                raise kind(f"{self.name.format(*settings)} cannot take {shapes}: {error}") from error
         return Variable.__new__(Variable)._fill(value, None, self, inputs, settings)
 
     def _constant(self, operand: ArrayLike, dtype: np.dtype[Any]) -> Variable:
-        array = _check.numeric(operand, f"an operand of {self.name}")
-        if array.dtype == _DOUBLE and array.ndim:
-            dtype = _DOUBLE
-        return Variable.__new__(Variable)._fill(np.asarray(array, dtype))
+        array = np.asarray(_check.numeric(operand, f"an operand of {self.name}"), dtype)
+        return Variable.__new__(Variable)._fill(array)
 
     def locals_at(self, node: Variable) -> tuple[Any, ...]:
         """The local derivatives by the inputs of a node that this operation made."""

@@ -307,6 +307,7 @@ def test_float32_stays_unless_it_meets_an_array_or_a_node_of_float64(other, dtyp
     for node in (x * other, other + x):
         node.backward(np.ones(2))
         assert node.dtype == node.grad.dtype == np.dtype(dtype)
+        assert isinstance(other, np.ndarray | Variable) or {x.dtype for x in node.inputs} == {x.dtype}
         assert x.grad.dtype == np.float32
 
 

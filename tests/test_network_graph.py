@@ -91,6 +91,7 @@ def test_a_layer_with_the_identity_is_one_node_of_two_names():
     )
     assert list(nodes) == ["X", "W1", "b1", "Z1", "A1", "A1'", "A1''", "Y", "L"]
     assert nodes["A1"] is nodes["Z1"]
+    assert nodes["A1"].name == "Z1"
     assert nodes["A1'"].operation == "sigmoid"
     assert nodes["A1''"].inputs == (nodes["A1'"],)
 
