@@ -8,9 +8,7 @@ description adds up to, before memory is taken for it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import io
 import math
 import os
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from fastbp import _check
+from fastbp import _check, atomic
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Zeros
 from fastbp.layers import ACTIVATIONS, Dense, Layer, chain
 from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
@@ -82,7 +80,6 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """
     import json
 
-    name = os.fsdecode(path)
     text = json.dumps(_describe_network(state), allow_nan=False).encode("ascii")
     try:
         _restore(text)  # what could not be loaded is not written
@@ -94,10 +91,7 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
         "parameters": np.ascontiguousarray(state["parameters"], stored),
         "state": np.ascontiguousarray(state["state"], stored),
     }
-    try:
-        _replace(name, arrays)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), name) from error
+    atomic.replace(path, lambda file: _write(file, arrays))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -354,47 +348,6 @@ def _read_entry(
 
 
 # Writing
-
-
-def _replace(name: str, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a new file beside the old one, then put it in its place: at any moment one of them is whole."""
-    target = os.path.realpath(name) if os.path.islink(name) else name
-    folder = os.path.dirname(target)
-    permissions = _permissions(target)
-    temporary = os.path.join(folder, f".fastbp-{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            _write(file, arrays)
-            if permissions is not None:
-                os.chmod(temporary, permissions)
-            file.flush()
-            os.fsync(file.fileno())  # else the name may reach the disk before the bytes
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # Windows opens no folder, some file systems sync none
-        descriptor = os.open(folder or os.curdir, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _permissions(target: str) -> int | None:
-    """The mode of an existing file, None for a new one; what open() would refuse is refused."""
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        return None
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "not a regular file", target)
-    if not os.access(target, os.W_OK):  # replacing it would need the folder's permission only
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
-    return stat.S_IMODE(mode)
 
 
 def _write(file: IO[bytes], arrays: dict[str, NDArray[Any]]) -> None:
