@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastbp.columns import aligned
 from fastbp.figures import INK, PALETTE, QUIET, saved
 
 if TYPE_CHECKING:
@@ -68,14 +69,17 @@ def draw_norms(
                 f"norms {name!r} has {len(row)} values, expected one for each of {len(names)} names"
             )
     places = np.arange(len(names))
-    with saved(path, max(5.6, 2.0 + 0.4 * len(names)), 3.8) as figure:
+    with saved(path, max(5.6, 2.0 + 0.4 * len(names)) + (1.4 if len(rows) > 1 else 0.0), 3.8) as figure:
         axes = _axes(figure, title, x_label, y_label)
         axes.set_yscale("log")
+        edge = axes.get_xaxis_transform()
         for look, (name, row) in zip(_looks(), rows.items(), strict=False):
             axes.plot(places, np.where(row > 0.0, row, np.nan), label=name, **look)
-        zeros = sorted({int(place) for row in rows.values() for place in np.flatnonzero(row == 0.0)})
-        for place in zeros:
-            axes.annotate("0", (place, 0.02), xycoords=axes.get_xaxis_transform(), ha="center", weight="bold")
+            zeros = places[row == 0.0]
+            hollow = {**look, "linestyle": "none", "markerfacecolor": "white", "markersize": 7.0}
+            axes.plot(zeros, np.zeros(len(zeros)), transform=edge, clip_on=False, **hollow)
+        if any((row == 0.0).any() for row in rows.values()):
+            axes.set_xlabel(f"{x_label}\n(hollow, on the axis: 0)")
         axes.set_xticks(places, names)
         axes.set_xlim(-0.4, len(names) - 0.6)
         _legend(axes)
@@ -170,7 +174,7 @@ def draw_paths(
         axes = _axes(figure, title, x_label, y_label)
         axes.grid(visible=False)
         axes.contourf(x, y, height, levels, cmap="Greys", alpha=0.45, extend="both")
-        axes.contour(x, y, height, levels, colors=QUIET, linewidths=0.5)
+        axes.contour(x, y, height, levels, colors=QUIET, linewidths=0.5, linestyles="solid")
         for look, (name, points) in zip(_looks(), ways.items(), strict=False):
             axes.plot(*points.T, label=name, **{**look, "markersize": 3.0, "linewidth": 1.4})
             axes.plot(*points[-1], **{**look, "markersize": 9.0, "markeredgecolor": "white"}, zorder=4)
@@ -181,7 +185,7 @@ def draw_paths(
                 axes.plot(right, up, "+", color=INK, markersize=10.0, zorder=5)
             _label(axes, name, right, up)
         axes.set(xlim=(low_x, high_x), ylim=(low_y, high_y))
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside right upper", title="lighter is lower", alignment="left")
 
 
 def draw_points(
@@ -261,13 +265,9 @@ def bars(names: Sequence[str], values: ArrayLike, *, log: bool = False, width: i
         floor = positive.min(initial=np.inf) / 10.0
         drawn = np.log10(np.maximum(drawn, floor) / floor) if len(positive) else drawn
     eighths = np.rint(8 * width * drawn / (drawn.max(initial=0.0) or 1.0)).astype(int)
+    blocks = [FULL * (count // 8) + PARTS[count % 8].strip() for count in eighths.tolist()]
     shown = [f"{number:.4g}" for number in numbers]
-    left, right = max(map(len, names), default=0), max(map(len, shown), default=0)
-    lines = (
-        f"{name:<{left}}  {text:>{right}}  {FULL * (count // 8)}{PARTS[count % 8]}".rstrip()
-        for name, text, count in zip(names, shown, eighths.tolist(), strict=True)
-    )
-    return "\n".join(lines)
+    return "\n".join(aligned(list(zip(names, shown, blocks, strict=True)), "<><"))
 
 
 # What all of them share

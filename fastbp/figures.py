@@ -24,6 +24,11 @@ INSTALL = 'python -m pip install "fastbp[draw]"'
 # Okabe and Ito's colours, apart for every kind of colour vision; the yellow is too light for lines.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, QUIET = "#222222", "#767676"
+VALUE, DERIVATIVE = (
+    PALETTE[0],
+    "#B84A00",
+)  # in pictures of graphs; the orange a little darker, for small numbers
+GROUND = "#f3f3f3"  # of an operation's circle
 
 # After matplotlib's own font, for scripts that it lacks; those that are installed are taken.
 _FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
@@ -44,7 +49,7 @@ _STYLE = {
     "lines.linewidth": 1.8,
     "lines.markersize": 5.0,
     "legend.frameon": False,
-    "savefig.dpi": 150.0,
+    "figure.dpi": 150.0,
     "svg.fonttype": "none",  # text that can be searched and read aloud
     "svg.hashsalt": "fastbp",  # else the identifiers within are random
 }

@@ -23,8 +23,15 @@ MAY_IMPORT = {
     "_plan": {"_native", "layers"},
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
     "metrics": {"_native", "_check"},
-    "files": {"_check"} | DESCRIPTIONS,
+    "atomic": set(),
+    "files": {"_check", "atomic"} | DESCRIPTIONS,
     "datasets": set(),
+    "columns": set(),
+    "figures": {"atomic"},
+    "layered": {"figures"},
+    "charts": {"columns", "figures"},
+    "graphviz": {"figures", "layered"},
+    "drawing": {"atomic", "columns", "figures", "layered", "graphviz"},
     "learner": {"_plan", "_check", "_native", "metrics"} | DESCRIPTIONS,
     "training": {"learner", "_check", "_native", "metrics"},
     "node": {"_check"},
@@ -37,7 +44,7 @@ MAY_IMPORT = {
 DRAWN = {"node": {"drawing"}, "network_graph": {"charts"}}
 MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"}
 ALLOWED_OUTSIDE = set(sys.stdlib_module_names) | {"numpy"}
-IMPORTED_LATE = {"tqdm"}  # inside the function that wants them, and only if they are there
+IMPORTED_LATE = {"tqdm", "matplotlib"}  # inside the function that wants them, and only if they are there
 
 
 def imports(path, *, module_level_only=False):
