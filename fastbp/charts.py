@@ -158,6 +158,8 @@ def draw_paths(
     ValueError, ImportError, OSError
         As `draw_norms`.
     """
+    if not paths:
+        raise ValueError("paths is empty, expected at least one")
     ways = {name: _rows_of_two(points, f"paths {name!r}") for name, points in paths.items()}
     named = {name: _vector(point, f"marks {name!r}") for name, point in (marks or {}).items()}
     low_x, high_x, low_y, high_y = bounds or _window(

@@ -32,7 +32,7 @@ GROUND = "#f3f3f3"  # of an operation's circle
 
 # After matplotlib's own font, for scripts that it lacks; those that are installed are taken.
 _FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10.0,
     "text.color": INK,
     "axes.edgecolor": QUIET,
@@ -91,13 +91,12 @@ def rendered(target: IO[bytes], kind: str, width: float, height: float) -> Itera
     installed = set(fontManager.get_font_names())
     fonts = ["DejaVu Sans", *(name for name in _FONTS if name in installed)]
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
-    with _SETTINGS, matplotlib.rc_context():
+    with _SETTINGS, matplotlib.rc_context(), warnings.catch_warnings():
+        if kind == "svg":  # the viewer's fonts may have the letters that ours lack
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**_STYLE, "font.family": fonts})
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        with warnings.catch_warnings():
-            if kind == "svg":  # the viewer's fonts may have the letters that ours lack
-                warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-            figure.savefig(target, format=kind, metadata=metadata)
+        figure.savefig(target, format=kind, metadata=metadata)

@@ -69,8 +69,8 @@ def _table(item: Item) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text for Graphviz' labels in HTML, where a backslash means nothing."""
-    return html.escape(text)
+    """Text for labels in HTML; Graphviz would put a node's name in place of a backslash and an N."""
+    return html.escape(text).replace("\\", "&#92;")
 
 
 def program() -> str | None:

@@ -158,11 +158,12 @@ def _order(columns: list[list[Vertex]]) -> None:
         way = columns if forward else columns[::-1]
         for beside, column in pairwise(way):
             places = {id(vertex): number for number, vertex in enumerate(beside)}
-            keys = {}
+            keys = []
             for number, vertex in enumerate(column):
                 near = [places[id(u)] for u in (vertex.before if forward else vertex.after)]
-                keys[id(vertex)] = sum(near) / len(near) if near else float(number)
-            column.sort(key=lambda vertex, keys=keys: keys[id(vertex)])
+                keys.append(sum(near) / len(near) if near else float(number))
+            order = sorted(range(len(column)), key=keys.__getitem__)
+            column[:] = [column[number] for number in order]
         crossings = _crossings(columns)
         if crossings < fewest:
             best, fewest = [list(column) for column in columns], crossings
@@ -214,8 +215,8 @@ def _settle(column: list[Vertex], wanted: list[float], stand: float = 1.0) -> No
     for vertex, height, offset in zip(column, wanted, offsets, strict=True):
         mean, weight, count = height + offset, stand if vertex.before else 1.0, 1
         while pools and pools[-1][0] < mean:
-            upper, heavy, many = pools.pop()
-            mean = (upper * heavy + mean * weight) / (heavy + weight)
+            higher, heavy, many = pools.pop()
+            mean = (higher * heavy + mean * weight) / (heavy + weight)
             weight, count = heavy + weight, many + count
         pools.append((mean, weight, count))
     level = (mean for mean, _, count in pools for _ in range(count))
