@@ -69,8 +69,8 @@ def _table(item: Item) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text for labels in HTML; Graphviz would put a node's name in place of a backslash and an N."""
-    return html.escape(text).replace("\\", "&#92;")
+    """Text for labels in HTML; Graphviz would put a node's name for a backslash and an N."""
+    return html.escape(text).replace("\\", "\\\\")
 
 
 def program() -> str | None:

@@ -1,4 +1,4 @@
-"""Charts: everything given is in them, in words that can be read, and the user's own matplotlib stays as it was."""
+"""Charts: everything given is in them, as words, and the user's own matplotlib stays as it was."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def bowl(x, y):
 
 
 DRAWN = {
-    "norms": (lambda path: charts.draw_norms(NAMES, NORMS, path, title="T"), {*NAMES, *NORMS, "norm of dL/dW"}),
+    "norms": (
+        lambda path: charts.draw_norms(NAMES, NORMS, path, title="T"),
+        {*NAMES, *NORMS, "norm of dL/dW"},
+    ),
     "curves": (
         lambda path: charts.draw_curves(LOSSES, path, title="T", log_x=True, log_y=True),
         {"training", "validation", "epoch", "loss"},
@@ -116,25 +119,25 @@ def test_no_window_is_opened_and_pyplot_never_loaded(tmp_path):
     assert run(program) == "False\n"
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda path: charts.draw_norms(NAMES, {"a": [1, 2]}, path), "norms 'a' has 2 values, expected .* of 3 names"),
-        (lambda path: charts.draw_norms(NAMES, [[1], [2]], path), r"norms has shape \(2, 1\), expected \(values,\)"),
-        (lambda path: charts.draw_curves({"a": np.ones((3, 2))}, path), r"series 'a' has shape \(3, 2\), expected"),
-        (lambda path: charts.draw_paths(bowl, {"a": [1, 2]}, path), r"paths 'a' has shape \(2,\), expected \(steps, 2\)"),
-        (lambda path: charts.draw_paths(bowl, {}, path), "paths is empty"),
-        (lambda path: charts.draw_paths(lambda x, y: 1.0, WAYS, path), r"function gave shape \(\) for arrays of"),
-        (lambda path: charts.draw_paths(lambda x, y: x * np.nan, WAYS, path), "no finite value in the window"),
-        (lambda path: charts.draw_points([1, 2], [1], path), "y has 1 values, but x has 2"),
-        (lambda path: charts.draw_points([1], [1], path, lines={"a": [1, 2]}), r"lines 'a' has shape \(2,\), expected"),
-        (lambda path: charts.bars(["a"], [1, 2]), "values has 2 numbers for 1 names"),
-        (lambda path: charts.bars(["a"], [-1]), "values holds -1, expected none below 0"),
-    ],
-)  # fmt: skip
-def test_shapes_that_do_not_fit_are_refused_by_name(call, message, tmp_path):
+MISFITS = {
+    "norms 'a' has 2 values, expected .* 3 names": lambda path: charts.draw_norms(NAMES, {"a": [1, 2]}, path),
+    r"norms has shape \(2, 1\), expected": lambda path: charts.draw_norms(NAMES, [[1], [2]], path),
+    r"series 'a' has shape \(3, 2\)": lambda path: charts.draw_curves({"a": np.ones((3, 2))}, path),
+    r"paths 'a' has shape \(2,\), expected": lambda path: charts.draw_paths(bowl, {"a": [1, 2]}, path),
+    "paths is empty": lambda path: charts.draw_paths(bowl, {}, path),
+    r"function gave shape \(\) for arrays": lambda path: charts.draw_paths(lambda x, y: 1.0, WAYS, path),
+    "no finite value": lambda path: charts.draw_paths(lambda x, y: x * np.nan, WAYS, path),
+    "y has 1 values, but x has 2": lambda path: charts.draw_points([1, 2], [1], path),
+    r"lines 'a' has shape \(2,\)": lambda path: charts.draw_points([1], [1], path, lines={"a": [1, 2]}),
+    "values has 2 numbers for 1 names": lambda path: charts.bars(["a"], [1, 2]),
+    "values holds -1, expected none below 0": lambda path: charts.bars(["a"], [-1]),
+}
+
+
+@pytest.mark.parametrize("message", MISFITS)
+def test_shapes_that_do_not_fit_are_refused_by_name(message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        call(tmp_path / "chart.svg")
+        MISFITS[message](tmp_path / "chart.svg")
     assert not list(tmp_path.iterdir())
 
 
