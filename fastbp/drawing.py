@@ -76,12 +76,12 @@ def to_text(node: Node, *, limit: int = LIMIT) -> str:
     >>> y = x * x + 1.0
     >>> y.backward()
     >>> print(to_text(y))
-               value  derivative
-    +             10           1
-    ├─ *           9           1
-    │  ├─ x [1]    3           6
+                 value  derivative
+    +               10           1
+    ├─ *             9           1
+    │  ├─ x [1]      3           6
     │  └─ x [1]
-    └─ leaf        1           1
+    └─ leaf          1           1
     """
     nodes, count = _excerpt(node, limit)
     chosen = {id(drawn) for drawn in nodes}
