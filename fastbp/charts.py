@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastbp.columns import aligned
+from fastbp import columns
 from fastbp.figures import INK, PALETTE, QUIET, saved
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 GRID = 201  # points along each side of the window over which contours are drawn
 CONTOURS = 18
+ON_THE_CHART = 1e-150, 1e150  # norms; matplotlib's scales overflow not far beyond
+LETTERS = 60  # that fit side by side below a chart
 FULL, PARTS = (
     "\u2588",
     " \u258f\u258e\u258d\u258c\u258b\u258a\u2589",
@@ -74,13 +76,21 @@ def draw_norms(
         axes.set_yscale("log")
         edge = axes.get_xaxis_transform()
         for look, (name, row) in zip(_looks(), rows.items(), strict=False):
-            axes.plot(places, np.where(row > 0.0, row, np.nan), label=name, **look)
+            axes.plot(places, _on_the_chart(row), label=name, **look)
             zeros = places[row == 0.0]
             hollow = {**look, "linestyle": "none", "markerfacecolor": "white", "markersize": 7.0}
             axes.plot(zeros, np.zeros(len(zeros)), transform=edge, clip_on=False, **hollow)
         if any((row == 0.0).any() for row in rows.values()):
             axes.set_xlabel(f"{x_label}\n(hollow, on the axis: 0)")
+        shown = np.concatenate([[], *map(_on_the_chart, rows.values())])
+        if np.isfinite(shown).any():  # whole powers of ten, so that there is a line to read a value by
+            low, high = np.floor(np.log10(np.nanmin(shown))), np.ceil(np.log10(np.nanmax(shown)))
+            axes.set_ylim(0.8 * 10.0**low, 1.25 * 10.0**high)
         axes.set_xticks(places, names)
+        if max(map(columns.width, names), default=0) * len(names) > LETTERS:
+            axes.tick_params("x", labelrotation=40.0)
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.4, len(names) - 0.6)
         _legend(axes)
 
@@ -269,7 +279,7 @@ def bars(names: Sequence[str], values: ArrayLike, *, log: bool = False, width: i
     eighths = np.rint(8 * width * drawn / (drawn.max(initial=0.0) or 1.0)).astype(int)
     blocks = [FULL * (count // 8) + PARTS[count % 8].strip() for count in eighths.tolist()]
     shown = [f"{number:.4g}" for number in numbers]
-    return "\n".join(aligned(list(zip(names, shown, blocks, strict=True)), "<><"))
+    return "\n".join(columns.aligned(list(zip(names, shown, blocks, strict=True)), "<><"))
 
 
 # What all of them share
@@ -281,6 +291,12 @@ def _axes(figure: Figure, title: str, x_label: str, y_label: str) -> Axes:
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return axes
+
+
+def _on_the_chart(norms: Vector) -> Vector:
+    """NaN for what a logarithmic scale has no place for."""
+    least, most = ON_THE_CHART
+    return np.where((norms >= least) & (norms <= most), norms, np.nan)
 
 
 def _looks() -> Iterator[dict[str, Any]]:

@@ -141,6 +141,20 @@ def test_shapes_that_do_not_fit_are_refused_by_name(message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("norms", [[0, 0, 0], [np.inf, np.nan, 1], [5e-324, 0, 1e308], [1, 1, 1]])
+def test_norms_that_vanish_or_explode_are_drawn_all_the_same(norms, tmp_path):
+    charts.draw_norms(NAMES, norms, tmp_path / "chart.svg")
+    assert "hollow" in (tmp_path / "chart.svg").read_text() or 0 not in norms
+
+
+def test_long_names_of_many_layers_are_drawn_slanting(tmp_path):
+    for name, layers in (("few", 3), ("many", 12)):
+        names = [f"{number} Dense(100, 100)" for number in range(layers)]
+        charts.draw_norms(names, np.ones(layers), tmp_path / f"{name}.svg")
+    assert "rotate(-40" not in (tmp_path / "few.svg").read_text()
+    assert (tmp_path / "many.svg").read_text().count("rotate(-40") == 12
+
+
 def test_paths_that_leave_the_finite_world_are_drawn_as_far_as_they_go(tmp_path):
     way = [[-1.0, 1.0], [3.0, -2.0], [np.inf, np.nan]]
     charts.draw_paths(bowl, {"too large a step": way}, tmp_path / "chart.svg")
