@@ -13,9 +13,11 @@
 from fastbp import datasets, graph
 from fastbp._native import get_num_threads, set_num_threads, show_config
 from fastbp._version import __version__
+from fastbp.activations import Exp, Identity, ReLU, Sigmoid, Softmax, Tanh
+from fastbp.architectures import mlp
 from fastbp.gradients import check_gradients, numerical_gradient
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Xavier, Zeros
-from fastbp.layers import Dense, Exp, Identity, Layer, ReLU, Sigmoid, Softmax, Tanh, mlp
+from fastbp.layers import Dense, Layer
 from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from fastbp.metrics import History
 from fastbp.network import Network

@@ -22,8 +22,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from fastbp import _check, atomic
+from fastbp.activations import ACTIVATIONS
+from fastbp.architectures import chain
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Zeros
-from fastbp.layers import ACTIVATIONS, Dense, Layer, chain
+from fastbp.layers import Dense, Layer
 from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from fastbp.optimizers import SGD, Adam, Optimizer
 

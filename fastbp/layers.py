@@ -6,7 +6,7 @@ views into the network's flat vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import _check, _native, initializers
 
-_ACTIVATION_FLOPS = 32  # of an exponential and what surrounds it
 _MOST_PARAMETERS = 2**58  # of a layer: offsets into eight times as many bytes still fit an int64, with room
 
 OfLayer = TypeVar("OfLayer", bound="Layer")
@@ -305,141 +304,3 @@ class Dense(Layer):
                 raise ValueError(f"{name} was drawn with shape {np.shape(drawn)}, expected {array.shape}")
             _check.finite(drawn, array.dtype, name)
             array[...] = drawn
-
-
-class Activation(Layer):
-    """A = f(Z) without parameters; dZ from dA by the derivative of f, which is written by A alone."""
-
-    def _forward(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        a = np.empty_like(z)
-        code, team = _native.ACTIVATIONS[self.name], self._team(threads, _ACTIVATION_FLOPS * z.size)
-        _native.kernels(z.dtype).activation_forward(code, z, a, team)
-        self._kept = a
-        return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
-
-    def _backward(self, da: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        a = self._kept_for(da)
-        dz = np.empty_like(a)
-        code = _native.ACTIVATIONS[self.name]
-        _native.kernels(a.dtype).activation_backward(code, a, da, dz, self._team(threads, a.size))
-        return dz
-
-
-class Identity(Activation):
-    """a = z; dz = da."""
-
-    name = "identity"
-
-
-class Sigmoid(Activation):
-    """a = 1 / (1 + exp(-z)), a probability; dz = da a (1 - a).
-
-    Examples
-    --------
-    >>> layer = Sigmoid()
-    >>> layer.forward([[0.0]])
-    array([[0.5]])
-    >>> layer.backward([[1.0]])
-    array([[0.25]])
-    """
-
-    name = "sigmoid"
-
-
-class Tanh(Activation):
-    """a = tanh(z); dz = da (1 - a^2)."""
-
-    name = "tanh"
-
-
-class ReLU(Activation):
-    """a = max(0, z); dz = da where z > 0, else 0."""
-
-    name = "relu"
-
-
-class Exp(Activation):
-    """a = exp(z), a rate or a count; dz = da a."""
-
-    name = "exp"
-
-
-class Softmax(Activation):
-    """a_k = exp(z_k) / sum_j exp(z_j) in every row: probabilities; dz_k = a_k (da_k - sum_j da_j a_j)."""
-
-    name = "softmax"
-
-
-ACTIVATIONS: dict[str, type[Activation]] = {
-    activation.name: activation for activation in (Identity, Sigmoid, Tanh, ReLU, Exp, Softmax)
-}
-
-
-def mlp(sizes: Sequence[int], activation: str = "relu", output: str = "identity") -> list[Layer]:
-    """The layers of a multi-layer perceptron.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Features in, hidden sizes, outputs: at least two numbers.
-    activation : str
-        What follows every hidden layer; default "relu".
-    output : str
-        What follows the last layer; default "identity".
-
-    Returns
-    -------
-    list of Layer
-        Dense and activation by turns, for `Network`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For fewer than two sizes, a size under 1, a name that is not known.
-
-    Examples
-    --------
-    >>> mlp([64, 128, 10], output="softmax")
-    [Dense(64, 128), ReLU(), Dense(128, 10), Softmax()]
-    """
-    expected = "at least 2 sizes: features in, hidden ones, outputs"
-    sizes = _check.sequence(sizes, "sizes", expected)
-    sizes = [_check.whole_number(size, f"sizes[{index}]") for index, size in enumerate(sizes)]
-    if len(sizes) < 2:
-        raise ValueError(f"sizes is {sizes}, expected {expected}")
-    hidden = ACTIVATIONS[_check.choice(activation, "activation", tuple(ACTIVATIONS))]
-    last = ACTIVATIONS[_check.choice(output, "output", tuple(ACTIVATIONS))]
-    layers: list[Layer] = []
-    for index in range(1, len(sizes)):
-        layers.append(Dense(sizes[index - 1], sizes[index]))
-        layers.append(hidden() if index < len(sizes) - 1 else last())
-    return layers
-
-
-def chain(layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """``layers`` as a tuple that a network can be built of.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For what is not a layer, no Dense at all, a layer used twice, and sizes that do not fit.
-    """
-    layers = _check.sequence(layers, "layers", "a list of layers")
-    before: tuple[int, Dense] | None = None  # the last Dense and its index
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{index}] is {layer!r}, expected a layer such as Dense(2, 1) or ReLU()")
-        _check.known_to_core(layer, f"layers[{index}]", (Dense.name, *ACTIVATIONS))
-        if layer._bound or any(layer is other for other in layers[:index]):
-            raise ValueError(f"layers[{index}] {layer!r} is in use already, expected a layer of its own")
-        if not isinstance(layer, Dense):
-            continue
-        if before is not None and before[1].out_features != layer.in_features:
-            raise ValueError(
-                f"layers[{index}] {layer!r} takes {layer.in_features} features, "
-                f"but layers[{before[0]}] {before[1]!r} gives {before[1].out_features}"
-            )
-        before = index, layer
-    if before is None:
-        raise ValueError(f"layers is {list(layers)!r}, expected at least one Dense")
-    return layers

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import _check, _native, files, losses, optimizers, training
-from fastbp.layers import Dense, Layer, chain
+from fastbp.architectures import chain
+from fastbp.layers import Dense, Layer
 from fastbp.learner import Learner
 from fastbp.metrics import History
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE, CORE = ROOT / "fastbp", ROOT / "src_cython"
 
-DESCRIPTIONS = {"layers", "losses", "optimizers", "initializers"}
+DESCRIPTIONS = {"layers", "activations", "architectures", "losses", "optimizers", "initializers"}
 ON_TOP = {"bench", "gradients", "__main__"}
 
 # The modules of the package that each may import; those on top may import any but each other's command line.
