@@ -18,7 +18,7 @@ from fastbp.architectures import mlp
 from fastbp.gradients import check_gradients, numerical_gradient
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Xavier, Zeros
 from fastbp.layers import Dense, Layer
-from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanAbsoluteError, MeanSquaredError
 from fastbp.metrics import History
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam, Optimizer
@@ -38,6 +38,7 @@ __all__ = [
     "Layer",
     "LeCun",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Network",
     "Normal",

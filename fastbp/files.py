@@ -26,7 +26,7 @@ from fastbp.activations import ACTIVATIONS
 from fastbp.architectures import chain
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Zeros
 from fastbp.layers import Dense, Layer
-from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanAbsoluteError, MeanSquaredError
 from fastbp.optimizers import SGD, Adam, Optimizer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _ENTRIES = ["description.npy", "parameters.npy", "state.npy"]
 
 _DESCRIPTIONS: tuple[type[Any], ...] = (
     *ACTIVATIONS.values(), Dense,
-    MeanSquaredError, BinaryCrossEntropy, CrossEntropy,
+    MeanSquaredError, MeanAbsoluteError, BinaryCrossEntropy, CrossEntropy,
     SGD, Adam,
     Glorot, He, LeCun, Uniform, Normal, Zeros,
 )  # fmt: skip

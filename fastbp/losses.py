@@ -137,6 +137,32 @@ class MeanSquaredError(Loss):
         return 2.0 * (p - t)
 
 
+class MeanAbsoluteError(Loss):
+    """The mean over samples and outputs of abs(output - target); all errors weigh alike, outliers too.
+
+    Its derivative is the sign of the error, 0 where there is none.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+        "sum" gives the sum of the absolute errors; default "mean".
+
+    Examples
+    --------
+    >>> MeanAbsoluteError().value([[1.0], [2.0]], [0.0, 4.0])
+    1.5
+    """
+
+    name = "mae"
+    target = "real"
+
+    def _terms(self, p: Values, t: Values, tiny: float) -> Values:
+        return np.abs(p - t)
+
+    def _slopes(self, p: Values, t: Values, tiny: float) -> Values:
+        return np.sign(p - t)
+
+
 class BinaryCrossEntropy(Loss):
     """The mean over samples and outputs of -(t ln p + (1 - t) ln(1 - p)), for a network that ends in Sigmoid.
 
@@ -195,7 +221,7 @@ class CrossEntropy(Loss):
 
 
 NAMES: dict[str, Callable[[], Loss]] = {
-    loss.name: loss for loss in (MeanSquaredError, BinaryCrossEntropy, CrossEntropy)
+    loss.name: loss for loss in (MeanSquaredError, MeanAbsoluteError, BinaryCrossEntropy, CrossEntropy)
 }
 
 

@@ -113,6 +113,7 @@ class History:
 
 OF_LOSS: dict[str, tuple[type[Metric], ...]] = {
     "mse": (RootMeanSquaredError,),
+    "mae": (RootMeanSquaredError,),
     "bce": (BinaryAccuracy,),
     "cross_entropy": (Accuracy,),
 }

@@ -29,7 +29,8 @@ class Network:
     layers : iterable of Layer
         What the data goes through, in order; the network takes them over and draws their weights.
     loss, optimizer : Loss or str, Optimizer or str
-        "mse" (default), "bce" (wants Sigmoid last) or "cross_entropy" (Softmax); "adam" (default) or "sgd".
+        "mse" (default), "mae", "bce" (wants Sigmoid last) or "cross_entropy" (Softmax); "adam" (default)
+        or "sgd".
     dtype : {"float32", "float64"}
         Precision of all numbers; default float32.
     seed : int
@@ -318,7 +319,7 @@ class Network:
         Returns
         -------
         dict of str to float
-            "loss", and "rmse" for MeanSquaredError or "accuracy" for the cross entropies.
+            "loss", and "rmse" for squared and absolute errors or "accuracy" for the cross entropies.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.evaluate(data, target, _native.resolve_threads(threads))

@@ -13,8 +13,9 @@ from activations cimport activation_forward as activation_forward_row
 from dense cimport ceil_div, cut, dense_backward_share, needs_transpose
 from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
-from losses cimport BCE, CROSS_ENTROPY, MSE, sum_in_order
-from optimizers cimport ADAM, GRADIENT, SGD
+from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
+from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
+from optimizers cimport update as update_run
 from real cimport (
     LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, padded, real, simd_enter,
     simd_leave, table,
@@ -51,7 +52,7 @@ cdef extern from *:
 ACTIVATIONS = {
     "identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH, "softmax": SOFTMAX, "exp": EXP,
 }
-LOSSES = {"mse": MSE, "bce": BCE, "cross_entropy": CROSS_ENTROPY}
+LOSSES = {"mse": MSE, "mae": MAE, "bce": BCE, "cross_entropy": CROSS_ENTROPY}
 OPTIMIZERS = {"gradient": GRADIENT, "sgd": SGD, "adam": ADAM}
 STAGE_KINDS = {"elementwise": ELEMENTWISE, "dense": DENSE}
 STAGE_FIELDS = (
@@ -140,18 +141,24 @@ cdef int check_tables(const network* net, bint scored) except -1:
     return 0
 
 
-cdef int check_training(const training* job, ptrdiff_t gradients, ptrdiff_t slots, ptrdiff_t settings) except -1:
-    """Refuse rows that x does not have, and an optimiser without the room or the settings it needs."""
-    cdef ptrdiff_t i, wanted = 0
-    if settings < (5 if job.optimizer == ADAM else 4 if job.optimizer == SGD else 2):
-        raise ValueError(f"settings has {settings} entries, too few for the optimiser")
-    if job.optimizer == GRADIENT:
-        if gradients != job.net.parameter_count:
-            raise ValueError(f"gradients has {gradients} entries, expected {job.net.parameter_count}")
-    else:
-        wanted = 2 if job.optimizer == ADAM else job.settings[2] != 0
+cdef int check_optimizer(int optimizer, const double* settings, ptrdiff_t given, ptrdiff_t slots) except -1:
+    """Refuse an optimiser without the room or the settings it needs."""
+    cdef ptrdiff_t wanted = 0
+    if given < (5 if optimizer == ADAM else 4 if optimizer == SGD else 2):
+        raise ValueError(f"settings has {given} entries, too few for the optimiser")
+    if optimizer != GRADIENT:
+        wanted = 2 if optimizer == ADAM else settings[2] != 0
     if slots < wanted:
         raise ValueError(f"state has {slots} rows, expected {wanted}")
+    return 0
+
+
+cdef int check_training(const training* job, ptrdiff_t gradients, ptrdiff_t slots, ptrdiff_t settings) except -1:
+    """Refuse rows that x does not have, and an optimiser without the room or the settings it needs."""
+    cdef ptrdiff_t i
+    check_optimizer(job.optimizer, job.settings, settings, slots)
+    if job.optimizer == GRADIENT and gradients != job.net.parameter_count:
+        raise ValueError(f"gradients has {gradients} entries, expected {job.net.parameter_count}")
     for i in range(job.rows):
         if not 0 <= job.order[i] < job.net.x.rows:
             raise ValueError(f"order[{i}] is {job.order[i]}, but x has {job.net.x.rows} rows")

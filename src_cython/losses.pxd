@@ -2,6 +2,7 @@
 
 ================  =============================================  =======================================
 mse               sum over outputs of (a - t)^2                   dA = 2 (a - t) scale
+mae               sum over outputs of abs(a - t)                  dA = sign(a - t) scale, 0 where a = t
 bce               sum of max(z, 0) - z t + ln(1 + e^-abs(z))      dZ = (sigmoid(z) - t) scale
 cross_entropy     ln(sum of e^z) - sum of t z                     dZ = (softmax(z) - t) scale
 ================  =============================================  =======================================
@@ -18,6 +19,7 @@ cdef enum loss_code:
     MSE = 0
     BCE = 1
     CROSS_ENTROPY = 2
+    MAE = 3
 
 cdef enum:
     SUMS = 8  # independent running sums: one chain of additions would cost 4 cycles an element
@@ -25,7 +27,7 @@ cdef enum:
 
 cdef inline bint takes_logits(int loss) noexcept nogil:
     """Whether the loss is computed from Z, its activation included, rather than from A."""
-    return loss != MSE
+    return loss == BCE or loss == CROSS_ENTROPY
 
 
 cdef inline double loss_scale(int loss, bint summed, ptrdiff_t rows, ptrdiff_t outputs) noexcept nogil:
@@ -53,29 +55,29 @@ cdef inline double sum_in_order(const double* x, ptrdiff_t n) noexcept nogil:
     return total
 
 
-cdef inline double squared_distance(const real* a, const real* t, ptrdiff_t n) noexcept nogil:
-    """The sum of (a - t)^2 in float64, in the order of sum_in_order."""
+cdef inline double distance_term(real error, bint squared) noexcept nogil:
+    return <double>error * error if squared else <double>error if error > 0 else -<double>error
+
+
+cdef inline double distance(const real* a, const real* t, ptrdiff_t n, bint squared) noexcept nogil:
+    """The sum of (a - t)^2, or of abs(a - t), in float64, in the order of sum_in_order."""
     cdef double sums[SUMS]
     cdef double total = 0
     cdef ptrdiff_t i = 0
-    cdef real error
     cdef int s
     if n <= SUMS:
         while i < n:
-            error = a[i] - t[i]
-            total += <double>error * error
+            total += distance_term(a[i] - t[i], squared)
             i += 1
         return total
     for s in range(SUMS):
         sums[s] = 0
     while i + SUMS <= n:
         for s in range(SUMS):
-            error = a[i + s] - t[i + s]
-            sums[s] += <double>error * error
+            sums[s] += distance_term(a[i + s] - t[i + s], squared)
         i += SUMS
     for s in range(<int>(n - i)):
-        error = a[i + s] - t[i + s]
-        sums[s] += <double>error * error
+        sums[s] += distance_term(a[i + s] - t[i + s], squared)
     for s in range(SUMS):
         total += sums[s]
     return total
@@ -88,10 +90,26 @@ cdef inline void mse_rows(
     """values (rows) and, unless delta is NULL, dA; delta may be a."""
     cdef ptrdiff_t r, j
     for r in range(rows):
-        values[r] = squared_distance(a, target, outputs)
+        values[r] = distance(a, target, outputs, True)
         if delta != NULL:
             for j in range(outputs):
                 delta[j] = 2 * scale * (a[j] - target[j])
+            delta += delta_row
+        a += a_row
+        target += outputs
+
+
+cdef inline void mae_rows(
+    double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
+    const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
+) noexcept nogil:
+    """values (rows) and, unless delta is NULL, dA; delta may be a."""
+    cdef ptrdiff_t r, j
+    for r in range(rows):
+        values[r] = distance(a, target, outputs, False)
+        if delta != NULL:
+            for j in range(outputs):
+                delta[j] = (scale if a[j] > target[j] else 0) - (scale if a[j] < target[j] else 0)
             delta += delta_row
         a += a_row
         target += outputs
@@ -173,9 +191,9 @@ cdef inline void loss_rows(
     int loss, double* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
     const real* target, ptrdiff_t target_columns, ptrdiff_t rows, ptrdiff_t outputs, double scale,
 ) noexcept nogil:
-    """The losses of a block of rows in float64, and the gradient for the last layer: dA for mse, else dZ.
+    """The losses of a block of rows in float64, and the gradient for the last layer: dA for mse and mae, else dZ.
 
-    z holds A for mse.  delta is NULL where no gradient is wanted.
+    z holds A for mse and mae.  delta is NULL where no gradient is wanted.
     """
     if loss == CROSS_ENTROPY:
         cross_entropy_rows(
@@ -183,5 +201,7 @@ cdef inline void loss_rows(
         )
     elif loss == BCE:
         bce_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
+    elif loss == MAE:
+        mae_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
     else:
         mse_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)

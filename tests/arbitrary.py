@@ -41,7 +41,7 @@ def size(rng: Rng, largest: int = 300) -> int:
 def case(rng: Rng) -> Case:
     """A network with a loss that fits it: activations before, between, in a row, or none."""
     widths = [size(rng) for _ in range(int(rng.integers(2, 6)))]
-    loss = pick(rng, ("mse", "bce", "cross_entropy"))
+    loss = pick(rng, LOSSES)
     if loss == "cross_entropy":
         widths[-1] = max(2, widths[-1])
     description: list[Any] = []
@@ -194,7 +194,7 @@ def targets(rng: Rng, case: Case, rows: int) -> Data:
     """What the loss of a network compares with, in every form that it takes."""
     outputs = case.widths[-1]
     shape = (rows,) if outputs == 1 and chance(rng, 0.5) else (rows, outputs)
-    if case.loss == "mse":
+    if case.loss in ("mse", "mae"):
         return numbers(rng, shape)
     if case.loss == "bce":
         kind = pick(rng, WHOLE + REAL)

@@ -17,7 +17,8 @@ ACTIVATIONS: dict[str, type[bp.Layer]] = {
     "softmax": bp.Softmax,
 }  # fmt: skip
 LOSSES: dict[str, type[bp.Loss]] = {
-    "mse": bp.MeanSquaredError, "bce": bp.BinaryCrossEntropy, "cross_entropy": bp.CrossEntropy,
+    "mse": bp.MeanSquaredError, "mae": bp.MeanAbsoluteError, "bce": bp.BinaryCrossEntropy,
+    "cross_entropy": bp.CrossEntropy,
 }  # fmt: skip
 Reduction = Literal["mean", "sum"]
 Problem = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], np.random.Generator]
@@ -74,6 +75,8 @@ CASES = {
     "one_neuron": Case(((1, 1),), "mse"),
     "linear": Case(((3, 2),), "mse"),
     "linear_sum": Case(((3, 2),), "mse", "sum"),
+    "absolute": Case(((5, 12), "tanh", (12, 17)), "mae"),
+    "absolute_sum": Case(((4, 9), "relu", (9, 2), "tanh"), "mae", "sum"),
     "relu": Case(((10, 40), "relu", (40, 40), "relu", (40, 1)), "mse"),
     "tanh": Case(((4, 32), "tanh", (32, 16), "tanh", (16, 4)), "mse", "sum"),
     "binary": Case(((5, 9), "sigmoid", (9, 1), "sigmoid"), "bce"),

@@ -75,7 +75,7 @@ def bad_targets(rng: Rng, plain: Array, case: Case, dtype: np.dtype[Any]) -> Any
         return np.zeros(pick(rng, ((rows + 1, outputs), (rows, outputs + 1), (0,), (rows, 1, 1), ())))
     if chance(rng, 0.3):
         return not_numbers(rng)
-    if case.loss == "mse" or chance(rng, 0.5):
+    if case.loss in ("mse", "mae") or chance(rng, 0.5):
         return spoil(rng, plain, dtype)
     bad = np.array(plain, np.float64)
     wrong = {"bce": (-1e-3, 1.001, 2.0), "cross_entropy": (-1.0, outputs, 1e9, 0.5)}[case.loss]

@@ -73,6 +73,8 @@ def loss_value(loss: str, output: Array, target: Array, reduction: str = "mean")
     """
     if loss == "mse":
         terms = (output - target) ** 2
+    elif loss == "mae":
+        terms = np.abs(output - target)
     elif loss == "bce":
         terms = -(target * np.log(output) + (1.0 - target) * np.log(1.0 - output))
     elif loss == "cross_entropy":
@@ -86,6 +88,8 @@ def loss_gradient(loss: str, output: Array, target: Array, reduction: str = "mea
     """dL/dA of the last layer, the pair of `loss_value`."""
     if loss == "mse":
         gradient = 2.0 * (output - target)
+    elif loss == "mae":
+        gradient = np.sign(output - target)
     elif loss == "bce":
         gradient = (output - target) / (output * (1.0 - output))
     elif loss == "cross_entropy":

@@ -220,7 +220,7 @@ def test_a_network_that_diverged_is_asked_without_a_word_from_numpy(name, value)
 
 # At the edge
 
-ENDS = [("mse", name) for name in ACTIVATIONS if name != "exp"] + [
+ENDS = [(loss, name) for loss in ("mse", "mae") for name in ACTIVATIONS if name != "exp"] + [
     ("bce", "sigmoid"),
     ("cross_entropy", "softmax"),
 ]

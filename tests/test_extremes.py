@@ -11,7 +11,8 @@ from natively import evaluate, train
 
 PARAMETER, INPUT = 1e4, 1e5
 ROWS = 21
-LAST = {"mse": sorted(ACTIVATIONS), "bce": ["sigmoid"], "cross_entropy": ["softmax"]}
+LAST = {loss: sorted(ACTIVATIONS) for loss in ("mse", "mae")}
+LAST |= {"bce": ["sigmoid"], "cross_entropy": ["softmax"]}
 
 PAIRS = [(loss, last, hidden) for loss in LAST for last in LAST[loss] for hidden in sorted(ACTIVATIONS)]
 every_pair = pytest.mark.parametrize(("loss", "last", "hidden"), PAIRS)

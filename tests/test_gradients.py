@@ -13,7 +13,8 @@ from cases import ACTIVATIONS, CASES, Case
 import fastbp as bp
 
 # Every activation inside, under every last activation that a loss may have.
-ENDS = [("mse", name) for name in ACTIVATIONS] + [("bce", "sigmoid"), ("cross_entropy", "softmax")]
+ENDS = [(loss, name) for loss in ("mse", "mae") for name in ACTIVATIONS]
+ENDS += [("bce", "sigmoid"), ("cross_entropy", "softmax")]
 NETWORKS = {
     f"{inner}-{last}-{loss}-{reduction}": Case(((5, 7), inner, (7, 4), inner, (4, 3), last), loss, reduction)
     for inner in ACTIVATIONS

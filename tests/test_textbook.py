@@ -281,6 +281,14 @@ def test_the_squared_error_goes_to_the_mean_and_so_magnifies_an_outlier():
     assert abs(net.predict([[0.0]])[0, 0] - 26.5) <= tolerances.CONSTANT_BY_DESCENT
 
 
+def test_the_absolute_error_goes_between_the_middle_targets_whatever_the_outlier():
+    """Targets 1, 2, 3, 100: a constant prediction goes between 2 and 3, where two pull each way."""
+    net = bp.Network([bp.Dense(1, 1)], loss="mae", optimizer=bp.SGD(lr=0.1), dtype="float64")
+    history = net.fit(np.zeros((4, 1)), [1.0, 2.0, 3.0, 100.0], epochs=100, batch_size=4)
+    assert 2.0 <= net.predict([[0.0]])[0, 0] <= 3.0
+    assert abs(history.loss[-1] - 25.0) <= 4 * np.spacing(25.0)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_gradients_vanish_toward_the_input_of_a_deep_saturating_network_and_not_with_relu(activation):
     def norms(activation):
