@@ -67,6 +67,27 @@ def dense_backward(
 ) -> None: ...
 def activation_forward(activation: int, z: _Real, a: _Real, threads: int) -> None: ...
 def activation_backward(activation: int, a: _Real, da: _Real, dz: _Real, threads: int) -> None: ...
+def loss_gradient(
+    loss: int,
+    summed: bool,
+    a: _Real,
+    target: _Real,
+    delta: _Real,
+    values: NDArray[np.float64],
+    sums: _Real,
+) -> float: ...
+def update(
+    parameters: _Real,
+    gradients: _Real,
+    state: _Real,
+    optimizer: int,
+    settings: NDArray[np.float64],
+    step: int,
+    loss: float,
+    losses: NDArray[np.float64],
+    batch: int,
+    threads: int,
+) -> None: ...
 def find_nonfinite(x: NDArray[Any], scratch: _Real) -> int: ...
 def openmp_limit() -> int: ...
 def multiply_add(rounds: int, out: _Real, threads: int) -> int: ...

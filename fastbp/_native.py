@@ -27,6 +27,8 @@ GENERIC = (
     "dense_backward",
     "activation_forward",
     "activation_backward",
+    "loss_gradient",
+    "update",
     "find_nonfinite",
     "multiply_add",
     "packing",

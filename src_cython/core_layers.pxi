@@ -1,4 +1,5 @@
-# The door for single layers, a part of core.pyx: dense and activations on arrays without padding.
+# The door for single pieces of a step, a part of core.pyx: dense, activations, losses and the update, on arrays without
+# padding.
 
 
 cdef int check_arrays(bint fit, Py_ssize_t entries, int threads) except -1:
@@ -111,4 +112,69 @@ cdef void activation_backward_member(
     cdef ptrdiff_t r
     for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
         activation_backward_row(activation, dz + r * columns, da + r * columns, a + r * columns, columns)
+    simd_leave(mode)
+
+
+def loss_gradient(
+    int loss, bint summed, real[:, ::1] a, const real[:, ::1] target, real[:, ::1] delta, double[::1] values,
+    real[::1] sums,
+):
+    """The loss of a batch, and delta = dA for mse and mae, else dZ; an empty delta is not formed.
+
+    a holds Z for the others, and may be overwritten.  target has the shape of a, or for cross_entropy a label a row;
+    values and sums have room for a number a row.
+    """
+    cdef ptrdiff_t rows = a.shape[0], outputs = a.shape[1]
+    cdef real* delta_start = NULL
+    cdef double scale = loss_scale(loss, summed, rows, outputs), total
+    cdef uint64_t mode
+    check_arrays(
+        target.shape[0] == rows and values.shape[0] >= rows and sums.shape[0] >= rows
+        and (target.shape[1] == outputs or (loss == CROSS_ENTROPY and target.shape[1] == 1)), rows * outputs, 1,
+    )
+    if delta.shape[0]:
+        check_arrays(delta.shape[0] == rows and delta.shape[1] == outputs, 1, 1)
+        delta_start = &delta[0, 0]
+    with nogil:
+        mode = simd_enter()
+        loss_rows(
+            loss, &values[0], delta_start, outputs, &a[0, 0], outputs, &sums[0], &target[0, 0], target.shape[1], rows,
+            outputs, scale,
+        )
+        total = sum_in_order(&values[0], rows)
+        simd_leave(mode)
+    return scale * total
+
+
+def update(
+    real[::1] parameters, const real[::1] gradients, real[:, ::1] state, int optimizer, const double[::1] settings,
+    int64_t step, double loss, double[::1] losses, Py_ssize_t batch, int threads,
+):
+    """One update of all parameters from their gradient, the one that makes ``step`` updates step + 1.
+
+    losses[batch] = loss is written here too: whatever may strike between two lines of Python, an update is counted.
+    """
+    cdef ptrdiff_t count = parameters.shape[0], slots = state.shape[0]
+    cdef real* state_start = &state[0, 0] if slots else NULL
+    cdef update_rule rule
+    check_arrays(gradients.shape[0] == count and (not slots or state.shape[1] == count), count, threads)
+    check_optimizer(optimizer, &settings[0], settings.shape[0], slots)
+    if optimizer == GRADIENT or not 0 <= batch < losses.shape[0]:
+        raise ValueError(f"optimizer {optimizer} does not update, or losses has no entry {batch}")
+    rule = rule_at(optimizer, &settings[0], step + 1)
+    with nogil:
+        if threads == 1:
+            update_member(&rule, &parameters[0], &gradients[0], state_start, count, 0, 1)
+        else:
+            with parallel(num_threads=threads):
+                update_member(&rule, &parameters[0], &gradients[0], state_start, count, team_rank(), team_size())
+        losses[batch] = loss
+
+
+cdef void update_member(
+    const update_rule* rule, real* parameters, const real* gradients, real* state, ptrdiff_t count, int thread, int team
+) noexcept nogil:
+    cdef uint64_t mode = simd_enter()
+    cdef ptrdiff_t first = cut(count, team, thread)
+    update_run(rule, parameters + first, state + first, count, gradients + first, cut(count, team, thread + 1) - first)
     simd_leave(mode)

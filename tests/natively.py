@@ -106,6 +106,38 @@ def evaluate(
     return output.array, total
 
 
+def loss_gradient(core: ModuleType, case: Case, a: Array, y: Array) -> tuple[float, Array]:
+    """The loss of a batch, and dA or dZ."""
+    delta, entered = Guarded(a.shape, a.dtype), Guarded(a.shape, a.dtype)
+    entered.array[...] = a
+    values, sums = Guarded(len(a), np.float64), Guarded(len(a), a.dtype)
+    loss: float = core.loss_gradient(
+        _native.LOSSES[case.loss], case.reduction == "sum", entered.array, fenced(y.reshape(len(a), -1)),
+        delta.array, values.array, sums.array,
+    )  # fmt: skip
+    for guarded in (delta, entered, values, sums):
+        assert guarded.intact, "the core wrote outside of an array"
+    return loss, delta.array
+
+
+def update(
+    core: ModuleType, rule: Rule, parameters: Array, gradients: Array, steps: int, threads: int = 1
+) -> Run:
+    """So many updates with the same gradient, from a state of zeros."""
+    moved = Guarded(parameters.shape, parameters.dtype)
+    remembered = Guarded((rule.state_rows, parameters.size), parameters.dtype)
+    losses = Guarded(steps, np.float64)
+    moved.array[...], remembered.array[...] = parameters, 0.0
+    for step in range(steps):
+        core.update(
+            moved.array, fenced(gradients), remembered.array, _native.OPTIMIZERS[rule.optimizer],
+            fenced(np.array([0.0, *rule.rates])), step, 0.5 + step, losses.array, step, threads,
+        )  # fmt: skip
+    for guarded in (moved, remembered, losses):
+        assert guarded.intact, "the core wrote outside of an array"
+    return Run(steps, losses.array, moved.array, gradients, remembered.array)
+
+
 def find_nonfinite(core: ModuleType, x: Array, dtype: DTypeLike, room: int | None = None) -> int:
     """Where it finds the first number that is not finite; its scratch holds ``room`` numbers or a row."""
     scratch = Guarded((x.shape[1] if x.ndim == 2 else 1) if room is None else room, dtype)
