@@ -219,7 +219,11 @@ def choice(value: Any, argument: str, known: tuple[str, ...]) -> str:
 
 
 def described(
-    value: Any, kind: type[Described], known: Mapping[str, Callable[[], Described]], argument: str
+    value: Any,
+    kind: type[Described],
+    known: Mapping[str, Callable[[], Described]],
+    argument: str,
+    other: str = "",
 ) -> Described:
     """``value`` when it is a description of that kind, or the one with its default settings that it names."""
     if isinstance(value, kind):
@@ -228,7 +232,7 @@ def described(
         return known[choice(value, argument, tuple(known))]()
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{argument} is the class {value.__name__}, expected an object: {value.__name__}()")
-    expected = f"{_alternatives(tuple(known))} or a {kind.__name__}"
+    expected = f"{_alternatives(tuple(known))}{other and ', ' + other} or a {kind.__name__}"
     raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
 
 
@@ -243,11 +247,22 @@ def _machine_memory() -> int:
     return pages * size
 
 
-def known_to_core(value: Any, argument: str, known: Collection[str]) -> None:
-    """Refuse a user's own kind of what only the core computes."""
+def redefines(value: Any, methods: Collection[str]) -> bool:
+    """Whether one of these methods is a user's: that of his class, or put on the object itself."""
+    found = (getattr(type(value), name, None) for name in methods)
+    return any(name in vars(value) for name in methods) or any(
+        not (getattr(method, "__module__", None) or "").startswith("fastbp.") for method in found
+    )
+
+
+def known_to_core(value: Any, argument: str, known: Collection[str], methods: str = "") -> None:
+    """Refuse a kind that the core does not compute, and that brings no methods of its own for it."""
     if getattr(value, "name", None) not in known:
-        own = ", ".join(known)
-        raise TypeError(f"{argument} is {shown(value)}, a kind of its own: the core computes only {own}")
+        lacking = f" without {methods} of its own" if methods else ""
+        names = ", ".join(known)
+        raise TypeError(
+            f"{argument} is {shown(value)}, a kind{lacking} that the core does not compute: {names}"
+        )
 
 
 def shown(value: Any, text: Callable[[Any], str] = repr) -> str:

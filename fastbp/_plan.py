@@ -7,6 +7,7 @@ parts an offset.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _native
+from fastbp.activations import Activation
+from fastbp.architectures import widths
 from fastbp.layers import Dense, Layer
 
 LINE: int = _native.BUILD["line"]  # elements: padded rows are whole vectors at every level
@@ -23,6 +26,8 @@ BLOCK_BYTES = 192 * 1024  # of A and dZ: what goes through phase 1 together stay
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
 EVALUATION_BLOCK = 64  # rows that go through the layers together
+IN_PYTHON = -1  # the kind of a stage that the core does not know
+PYTHON_FLOPS = 100  # an element that such a stage gives: it decides on slices and threads, roughly
 
 
 @dataclass(frozen=True)
@@ -164,48 +169,43 @@ def aligned_zeros(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
-    """Lower layers that fit each other, at least one of them Dense, to a plan."""
+    """Lower layers that fit each other to a plan.
+
+    A layer that runs in Python is a stage of the kind `IN_PYTHON`, which has sizes and never meets the core.
+    """
     rows: list[dict[str, int]] = []
     slices: list[dict[str, tuple[slice, tuple[int, ...]]]] = []
     count = 0
-    features = next(layer.in_features for layer in layers if isinstance(layer, Dense))
-    in_features = features
+    columns = widths(layers)
     kinds = _native.STAGE_KINDS
-    for layer in layers:
+    propagates = 0  # whether a layer before has parameters
+    for layer, inputs, outputs in zip(layers, columns[:-1], columns[1:], strict=True):
+        places = {}
+        for name, shape in layer._shapes().items():
+            end = count + math.prod(shape)
+            places[name] = slice(count, end), shape
+            count = end
+        slices.append(places)
+        row = {"inputs": inputs, "outputs": outputs, "propagates": propagates, "kind": IN_PYTHON}
         if isinstance(layer, Dense):
-            inputs, outputs = layer.in_features, layer.out_features
-            weight, bias, end = count, count + inputs * outputs, count + inputs * outputs + outputs
-            slices.append(
-                {"weight": (slice(weight, bias), (inputs, outputs)), "bias": (slice(bias, end), (outputs,))}
-            )
-            rows.append(
-                {
-                    "kind": kinds["dense"],
-                    "activation": _native.ACTIVATIONS["identity"],
-                    "inputs": inputs,
-                    "outputs": outputs,
-                    "weight": weight,
-                    "bias": bias,
-                    "propagates": int(any(row["kind"] == kinds["dense"] for row in rows)),
-                }
-            )
-            count, features = end, outputs
-            continue
-        slices.append({})
-        code = _native.ACTIVATIONS[layer.name]
-        if (
-            rows
-            and rows[-1]["kind"] == kinds["dense"]
-            and rows[-1]["activation"] == _native.ACTIVATIONS["identity"]
-        ):
-            rows[-1]["activation"] = code
-        else:
-            propagates = int(any(row["kind"] == kinds["dense"] for row in rows))
-            rows.append(
-                {"kind": kinds["elementwise"], "activation": code, "inputs": features, "outputs": features}
-                | {"propagates": propagates}
-            )
+            row |= {name: place.start for name, (place, _) in places.items()}
+            row |= {"kind": kinds["dense"], "activation": _native.ACTIVATIONS["identity"]}
+        elif isinstance(layer, Activation):
+            code = _native.ACTIVATIONS[layer.name]
+            if rows and _takes_activation(rows[-1]):
+                rows[-1]["activation"] = code
+                continue
+            row |= {"kind": kinds["elementwise"], "activation": code}
+        rows.append(row)
+        propagates |= bool(places)
     stages = np.array([[row.get(name, 0) for name in _native.STAGE_FIELDS] for row in rows], dtype=np.int64)
     products = [row["inputs"] * row["outputs"] for row in rows if row["kind"] == kinds["dense"]]
-    flops = 2 * (3 * sum(products) - products[0])
-    return Plan(dtype, stages, slices, in_features, features, count, flops)
+    flops = 2 * (3 * sum(products) - sum(products[:1]))
+    flops += PYTHON_FLOPS * sum(row["outputs"] for row in rows if row["kind"] == IN_PYTHON)
+    return Plan(dtype, stages, slices, columns[0], columns[-1], count, flops)
+
+
+def _takes_activation(row: dict[str, int]) -> bool:
+    """Whether the activation behind a stage can become part of it: a dense layer without one."""
+    dense = row["kind"] == _native.STAGE_KINDS["dense"]
+    return dense and row["activation"] == _native.ACTIVATIONS["identity"]

@@ -17,11 +17,14 @@ class Activation(Layer):
     """A = f(Z) without parameters; dZ from dA by the derivative of f, which is written by A alone."""
 
     def _forward(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        self._kept = a = self._apply(z, threads)
+        return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
+
+    def _apply(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
         a = np.empty_like(z)
         code, team = _native.ACTIVATIONS[self.name], self._team(threads, _FLOPS * z.size)
         _native.kernels(z.dtype).activation_forward(code, z, a, team)
-        self._kept = a
-        return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
+        return a
 
     def _backward(self, da: NDArray[Any], threads: int | None) -> NDArray[Any]:
         a = self._kept_for(da)

@@ -1,4 +1,4 @@
-"""Lists of layers: made by name, and looked at before a network is built of them."""
+"""Lists of layers: made by name, and looked at, with the loss, before a network is built of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from fastbp import _check
 from fastbp.activations import ACTIVATIONS
 from fastbp.layers import Dense, Layer
+from fastbp.losses import Loss
 
 
 def mlp(sizes: Sequence[int], activation: str = "relu", output: str = "identity") -> list[Layer]:
@@ -56,24 +57,76 @@ def chain(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     Raises
     ------
     ValueError, TypeError
-        For what is not a layer, no Dense at all, a layer used twice, and sizes that do not fit.
+        For what is not a layer, no parameters at all, a layer used twice, and sizes that do not fit.
     """
     layers = _check.sequence(layers, "layers", "a list of layers")
-    before: tuple[int, Dense] | None = None  # the last Dense and its index
     for index, layer in enumerate(layers):
+        place = f"layers[{index}]"
         if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{index}] is {layer!r}, expected a layer such as Dense(2, 1) or ReLU()")
-        _check.known_to_core(layer, f"layers[{index}]", (Dense.name, *ACTIVATIONS))
+            raise TypeError(f"{place} is {layer!r}, expected a layer such as Dense(2, 1) or ReLU()")
+        if not layer._runs_in_python():
+            _check.known_to_core(layer, place, (Dense.name, *ACTIVATIONS), "forward and backward")
+        for method in ("forward", "backward"):
+            if layer._runs_in_python() and not layer._defines(method):
+                raise TypeError(f"{place} is {layer!r}, which defines no {method}(self, x)")
         if layer._bound or any(layer is other for other in layers[:index]):
-            raise ValueError(f"layers[{index}] {layer!r} is in use already, expected a layer of its own")
-        if not isinstance(layer, Dense):
-            continue
-        if before is not None and before[1].out_features != layer.in_features:
-            raise ValueError(
-                f"layers[{index}] {layer!r} takes {layer.in_features} features, "
-                f"but layers[{before[0]}] {before[1]!r} gives {before[1].out_features}"
-            )
-        before = index, layer
-    if before is None:
-        raise ValueError(f"layers is {list(layers)!r}, expected at least one Dense")
+            raise ValueError(f"{place} {layer!r} is in use already, expected a layer of its own")
+    widths(layers)
+    if not any(layer._shapes() for layer in layers):
+        raise ValueError(f"layers is {list(layers)!r}, expected at least one with parameters, such as Dense")
     return layers
+
+
+def widths(layers: Sequence[Layer]) -> list[int]:
+    """The columns that enter each layer, and last those that leave the last one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a layer takes another number than the one before it gives, and where nothing tells a number.
+    """
+    entering: list[int] = []
+    unknown = 0  # layers before the first that says how many columns it takes
+    teller = 0  # the last layer that said anything
+    for index, layer in enumerate(layers):
+        place = f"layers[{index}]"
+        takes, gives = (
+            None if size is None else _check.whole_number(size, f"{place}.{name}")
+            for name, size in (("in_features", layer.in_features), ("out_features", layer.out_features))
+        )
+        if not entering:
+            if takes is None and gives is not None:
+                raise ValueError(
+                    f"{place} {layer!r} has out_features but no in_features: which are those of x?"
+                )
+            if takes is None:
+                unknown += 1
+                continue
+            entering = [takes] * (unknown + 1)
+        elif takes is not None and takes != entering[-1]:
+            raise ValueError(
+                f"{place} {layer!r} takes {takes} features, "
+                f"but layers[{teller}] {layers[teller]!r} gives {entering[-1]}"
+            )
+        teller = index if takes is not None or gives is not None else teller
+        entering.append(gives or entering[-1])
+    if not entering:
+        raise ValueError(
+            f"layers is {list(layers)!r}, expected at least one Dense, or other with in_features"
+        )
+    return entering
+
+
+def refuse_bad_pair(layers: Sequence[Layer], loss: Loss) -> None:
+    """Refuse a loss that needs probabilities over a last layer that makes none, as a user's own may."""
+    last, needed = layers[-1], loss.last_activation
+    if needed is None or last._runs_in_python():
+        return
+    if last.name != needed:
+        kind, wanted = type(loss).__name__, needed.capitalize()
+        raise ValueError(f"loss is {kind}, which needs {wanted} as the last layer, found {last.name!r}")
+    if needed == "softmax" and widths(layers)[-1] == 1:
+        raise ValueError(
+            "loss is CrossEntropy, but Softmax over 1 output is always 1: "
+            "use Sigmoid with BinaryCrossEntropy, or 2 outputs"
+        )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fastbp import _check, atomic
 from fastbp.activations import ACTIVATIONS
-from fastbp.architectures import chain
+from fastbp.architectures import chain, refuse_bad_pair
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Zeros
 from fastbp.layers import Dense, Layer
 from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanAbsoluteError, MeanSquaredError
@@ -200,7 +200,7 @@ def _restore(text: bytes) -> dict[str, Any]:
         raise ValueError(f"its layers are not a list of at most {_MOST_LAYERS}")
     layers = [_build(layer, Layer, f"layers[{index}]") for index, layer in enumerate(listed)]
     loss = _build(description["loss"], Loss, "loss")
-    _refuse_bad_network(layers, loss)
+    refuse_bad_pair(chain(layers), loss)
     return {
         "layers": layers,
         "loss": loss,
@@ -255,17 +255,6 @@ def _build(description: Any, kind: type[Kind], place: str) -> Kind:
 def _precision(value: Any, argument: str) -> str:
     """A precision by its one name: numpy.dtype understands much more, and warns of some of it."""
     return _check.choice(value, argument, ("float32", "float64"))
-
-
-def _refuse_bad_network(layers: list[Layer], loss: Loss) -> None:
-    """Refuse what no network can be built of: the file's name belongs to the error."""
-    chain(layers)
-    needed, last = loss.last_activation, layers[-1].name
-    if needed is not None and last != needed:
-        raise ValueError(f"its loss {loss!r} needs {needed} as the last layer, found {last}")
-    outputs = [layer.out_features for layer in layers if isinstance(layer, Dense)][-1]
-    if needed == "softmax" and outputs == 1:
-        raise ValueError(f"its loss {loss!r} needs at least 2 outputs, found 1")
 
 
 # Reading

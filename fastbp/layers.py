@@ -6,9 +6,11 @@ views into the network's flat vectors.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -22,25 +24,40 @@ OfDense = TypeVar("OfDense", bound="Dense")
 
 
 class Layer:
-    """One step of a network: y = f(x), and dx from dy.
+    """One step of a network: y = f(x), and dx from dy; the base of the built-in layers and of your own.
+
+    A layer of your own defines ``forward(self, x)`` and ``backward(self, dy)`` on arrays (samples, features);
+    with parameters also `initial_parameters`.  It needs no ``__init__``, nor to call this class's.
 
     Attributes
     ----------
     name : str
         The core's name for the step.
+    in_features, out_features : int or None
+        Columns that it takes and gives; default None: any number, and as many as it takes.
     parameters, gradients : mapping of str to ndarray
-        What training moves, and the derivatives of the loss by it after `backward`; empty for most layers.
+        What training moves, and the derivatives of the loss by it, which `backward` writes into the arrays;
+        empty for most layers.
+
+    Examples
+    --------
+    >>> class Double(Layer):
+    ...     def forward(self, x):
+    ...         return 2.0 * x
+    ...
+    ...     def backward(self, dy):
+    ...         return 2.0 * dy
     """
 
-    name: ClassVar[str]
-    _columns: int | None = None  # that it takes; None: any number
+    name: str = "own"
+    in_features: int | None = None
+    out_features: int | None = None
+    # Defaults of the class: a subclass's __init__ need not call ours.
+    _parameters: Mapping[str, NDArray[Any]] = MappingProxyType({})
+    _gradients: Mapping[str, NDArray[Any]] = MappingProxyType({})
+    _kept: NDArray[Any] | None = None  # what backward needs of the last forward
+    _bound = False  # part of a network
     _dtype: np.dtype[Any] | None = None  # in which it computes; None: in that of the data
-
-    def __init__(self) -> None:
-        self._parameters: dict[str, NDArray[Any]] = {}
-        self._gradients: dict[str, NDArray[Any]] = {}
-        self._kept: NDArray[Any] | None = None  # what backward needs of the last forward
-        self._bound = False  # part of a network
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -55,11 +72,30 @@ class Layer:
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
+        if not self._parameters:
+            self._make()
         return MappingProxyType(self._parameters)
 
     @property
     def gradients(self) -> Mapping[str, NDArray[Any]]:
+        if not self._parameters:
+            self._make()
         return MappingProxyType(self._gradients)
+
+    def initial_parameters(self, rng: np.random.Generator) -> Mapping[str, ArrayLike]:
+        """The parameters that a layer of your own starts with, drawn anew at every call; default: none.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Where to draw from: the network's seed stands behind it.
+
+        Returns
+        -------
+        mapping of str to array
+            By name.  The shapes, which must always be the same, are those of `parameters` and `gradients`.
+        """
+        return {}
 
     def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """The layer's output.
@@ -83,7 +119,7 @@ class Layer:
         ValueError
             For a shape or dtype that does not fit, and for numbers that are not finite in the layer's dtype.
         """
-        given = _check.features(x, self._columns, taker="the layer")
+        given = _check.features(x, self.in_features, taker="the layer")
         single = given.dtype.newbyteorder("=") == np.float32
         dtype = self._dtype or np.dtype(np.float32 if single else np.float64)
         return self._forward(_check.contiguous(given, dtype, "x"), threads)
@@ -120,14 +156,68 @@ class Layer:
         """`backward` of an array that the kernels take as it is; its shape may still be wrong."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward")
 
+    def _apply(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """`_forward` that keeps nothing for backward."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def _backward_last(self, dy: NDArray[Any], threads: int | None) -> None:
+        """`_backward` where the gradients alone are wanted: no dx is needed below."""
+        self._backward(dy, threads)
+
+    def _runs_in_python(self) -> bool:
+        """Whether a user's class defines one of its passes, in a class of ours or beside them."""
+        return _check.redefines(self, ("forward", "backward", "_forward", "_backward"))
+
+    def _defines(self, method: str) -> bool:
+        """Whether "forward" or "backward" comes to anything."""
+        return any(
+            name in vars(self) or getattr(type(self), name) is not getattr(Layer, name)
+            for name in (method, f"_{method}")
+        )
+
     def _settings(self) -> dict[str, Any]:
         """The arguments that make such a layer."""
         return {}
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters by name."""
+        drawn = self._initial(np.random.default_rng(0))
+        return {name: array.shape for name, array in drawn.items()}
+
+    def _initial(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """`initial_parameters`, looked at."""
+        drawn = self.initial_parameters(rng)
+        if not isinstance(drawn, Mapping):
+            found = type(drawn).__name__
+            raise TypeError(f"{self!r}.initial_parameters gave a {found}, expected a dict of arrays by name")
+        return {
+            name: _check.numeric(array, f"{self!r}.initial_parameters[{name!r}]")
+            for name, array in drawn.items()
+        }
+
+    def _make(self) -> None:
+        """Arrays for a layer on its own: made late, because most layers get theirs from a network."""
+        dtype = self._dtype or np.dtype(np.float64)
+        shapes = self._shapes()
+        if not shapes:
+            return
+        size = 2 * sum(map(math.prod, shapes.values())) * dtype.itemsize
+        _check.memory(size, f"{self!r} with its gradients")
+        self._parameters = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+        self._gradients = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+        self._draw(np.random.default_rng(self._own_seed()), "identity")
+
+    def _own_seed(self) -> int | None:
+        """What a layer on its own draws from; None: the system's entropy."""
+        return None
+
     def _blank(self: OfLayer) -> OfLayer:
         """The same layer, a subclass's too, without numbers and without a network."""
         blank = type(self).__new__(type(self))
-        blank.__dict__.update(self.__dict__, _parameters={}, _gradients={}, _kept=None, _bound=False)
+        attributes = {**self.__dict__, "_parameters": {}, "_gradients": {}, "_kept": None, "_bound": False}
+        if self._runs_in_python():  # what it remembers may be changed in place
+            attributes = copy.deepcopy(attributes)
+        blank.__dict__.update(attributes)
         return blank
 
     def _bind(self, parameters: dict[str, NDArray[Any]], gradients: dict[str, NDArray[Any]]) -> None:
@@ -145,6 +235,19 @@ class Layer:
     def _draw(self, rng: np.random.Generator, activation: str) -> None:
         """Draw the parameters anew for the activation that follows; nothing to do without parameters."""
         self._kept = None
+        if self._parameters:
+            self._assign(self._initial(rng))
+
+    def _assign(self, drawn: Mapping[str, NDArray[Any]]) -> None:
+        """Write drawn numbers into the parameters."""
+        if set(drawn) != set(self._parameters):
+            raise ValueError(f"{self!r} drew {sorted(drawn)}, expected {sorted(self._parameters)}")
+        for name, array in self._parameters.items():
+            start = np.asarray(drawn[name])
+            if start.shape != array.shape:
+                raise ValueError(f"{name} was drawn with shape {start.shape}, expected {array.shape}")
+            _check.finite(start if start.ndim in (1, 2) else start.reshape(-1), array.dtype, name)
+            array[...] = start
 
     def _team(self, threads: int | None, flops: int) -> int:
         """How many threads so much work is worth, at most ``threads``."""
@@ -205,15 +308,13 @@ class Dense(Layer):
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        self.in_features = _check.whole_number(in_features, "in_features")
-        self.out_features = _check.whole_number(out_features, "out_features")
+        self.in_features: int = _check.whole_number(in_features, "in_features")
+        self.out_features: int = _check.whole_number(out_features, "out_features")
         if (self.in_features + 1) * self.out_features > _MOST_PARAMETERS:
             sizes = f"{_check.shown(in_features)} x {_check.shown(out_features)}"
             raise ValueError(
                 f"in_features x out_features is {sizes}, expected at most {_MOST_PARAMETERS} parameters"
             )
-        self._columns = self.in_features
         self._weight_start = None if weight is None else initializers.get(weight, "weight")
         self._bias_start = initializers.get(bias, "bias")
         self._dtype: np.dtype[Any] = _check.precision(dtype)
@@ -237,35 +338,34 @@ class Dense(Layer):
         """b, shape (out_features,)."""
         return self.parameters["bias"]
 
-    @property
-    def parameters(self) -> Mapping[str, NDArray[Any]]:
-        if not self._parameters:
-            self._own()
-        return MappingProxyType(self._parameters)
-
-    @property
-    def gradients(self) -> Mapping[str, NDArray[Any]]:
-        if not self._parameters:
-            self._own()
-        return MappingProxyType(self._gradients)
-
     def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        z = self._apply(x, threads)
+        self._kept = x
+        return z
+
+    def _apply(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
         weight, bias = self.weight, self.bias
         z = np.empty((len(x), self.out_features), weight.dtype)
         native = _native.kernels(weight.dtype)
         native.dense_forward(x, weight, bias, z, self._team(threads, 2 * weight.shape[1] * x.size))
-        self._kept = x
         return z
 
     def _backward(self, dz: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        dx = np.empty_like(self._kept_for(dz))
+        self._differentiate(dz, dx, threads)
+        return dx
+
+    def _backward_last(self, dz: NDArray[Any], threads: int | None) -> None:
+        self._differentiate(dz, self._kept_for(dz)[:0], threads)
+
+    def _differentiate(self, dz: NDArray[Any], dx: NDArray[Any], threads: int | None) -> None:
+        """dX, unless it is empty, and the gradients."""
         x = self._kept_for(dz)
-        dx = np.empty_like(x)
         line = _native.BUILD["line"]
         transposed = np.empty(self.out_features * -(-self.in_features // line) * line, x.dtype)
         dweight, dbias = self._gradients["weight"], self._gradients["bias"]
         team = self._team(threads, 4 * self.out_features * x.size)
         _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, team)
-        return dx
 
     def _output_shape(self, kept: NDArray[Any]) -> tuple[int, ...]:
         return len(kept), self.out_features
@@ -285,22 +385,19 @@ class Dense(Layer):
         blank._seed = self._seed or 0  # its network draws for it, and equal networks pickle to equal bytes
         return blank
 
-    def _own(self) -> None:
-        """Arrays for a layer on its own: made late, because most layers get theirs from a network."""
-        shapes = {"weight": (self.in_features, self.out_features), "bias": (self.out_features,)}
-        count = (self.in_features + 1) * self.out_features
-        _check.memory(2 * count * self._dtype.itemsize, f"{self!r} with its gradients")
-        self._parameters = {name: np.zeros(shape, self._dtype) for name, shape in shapes.items()}
-        self._gradients = {name: np.zeros(shape, self._dtype) for name, shape in shapes.items()}
-        self._draw(np.random.default_rng(self._seed), "identity")
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.in_features, self.out_features), "bias": (self.out_features,)}
+
+    def _own_seed(self) -> int | None:
+        return self._seed
 
     def _draw(self, rng: np.random.Generator, activation: str) -> None:
-        super()._draw(rng, activation)
+        self._kept = None
         weight_start = self._weight_start or initializers.default_for(activation)
         start = {"weight": weight_start, "bias": self._bias_start}
-        for name, array in self._parameters.items():
-            drawn = start[name].draw(rng, self.in_features, self.out_features, array.shape)
-            if np.shape(drawn) != array.shape:
-                raise ValueError(f"{name} was drawn with shape {np.shape(drawn)}, expected {array.shape}")
-            _check.finite(drawn, array.dtype, name)
-            array[...] = drawn
+        self._assign(
+            {
+                name: start[name].draw(rng, self.in_features, self.out_features, array.shape)
+                for name, array in self._parameters.items()
+            }
+        )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, _native, _plan, metrics
-from fastbp.layers import Dense, Layer
+from fastbp.layers import Layer
 from fastbp.losses import Loss
 from fastbp.metrics import History
 from fastbp.optimizers import Optimizer
@@ -72,8 +72,7 @@ class Learner:
     def __init__(
         self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
     ) -> None:
-        sizes = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, Dense)]
-        count = sum((inputs + 1) * outputs for inputs, outputs in sizes)
+        count = sum(math.prod(shape) for layer in layers for shape in layer._shapes().values())
         size = count * dtype.itemsize * (2 + optimizer.slots)
         _check.memory(size, f"a network of {count:,} parameters with gradients and optimiser state")
         plan = _plan.lower(layers, dtype)
@@ -82,7 +81,7 @@ class Learner:
         self.dtype = dtype
         self.native = _native.kernels(dtype)
         self.loss = loss
-        self.loss_code = _native.LOSSES[loss.name]
+        self.loss_code = _native.LOSSES.get(loss.name, -1)
         self.optimizer = optimizer
         self.parameters: Real = _plan.aligned_zeros(count, dtype)
         self.gradients: Real = _plan.aligned_zeros(count, dtype)
@@ -118,7 +117,7 @@ class Learner:
         features = self.plan.in_features
         lines = [f"{'layer':<28}{'output':>10}{'parameters':>14}"]
         for index, layer in enumerate(self.layers):
-            features = layer.out_features if isinstance(layer, Dense) else features
+            features = layer.out_features or features
             count = sum(array.size for array in layer.parameters.values())
             lines.append(f"{f'{index}  {layer!r}':<28}{features:>10,}{count:>14,}")
         size = self.parameters.nbytes * (2 + self.optimizer.slots) / 1e6

@@ -1,19 +1,24 @@
 """Losses: one number for how far a network's output is from its target, and that number's gradient.
 
 In training the core computes a loss together with the last activation, from what enters it; here both are
-written out in float64 NumPy, for a loss on its own.
+written out in float64 NumPy, for a loss on its own.  A loss of your own is a function of two nodes of the
+computational graph, or a class with ``value`` and ``gradient``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check
+
+if TYPE_CHECKING:
+    from fastbp.graph import Variable
 
 Values = NDArray[np.float64]
 
@@ -33,14 +38,14 @@ class Loss:
     name : str
         The core's name for the loss.
     target : str
-        What it compares with: "real", "probability" or "class".
+        What it compares with: "real" (default), "probability" or "class".
     last_activation : str or None
         The activation that a network with this loss must end in.
     """
 
     reduction: str = "mean"
-    name: ClassVar[str]
-    target: ClassVar[str]
+    name: ClassVar[str] = "own"
+    target: ClassVar[str] = "real"
     last_activation: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
@@ -90,6 +95,17 @@ class Loss:
         """What the sum over a batch is divided by: the number of terms for a mean, 1 for a sum."""
         return rows * outputs if self.reduction == "mean" else 1
 
+    def _value_and_gradient(
+        self, output: NDArray[Any], target: NDArray[Any]
+    ) -> tuple[float, NDArray[Any] | None]:
+        """Both at once, for arrays that were looked at; where the value is not finite, None as gradient."""
+        value = self.value(output, target)
+        return value, self.gradient(output, target) if math.isfinite(value) else None
+
+    def _runs_in_python(self) -> bool:
+        """Whether a user's class computes it, and not the core."""
+        return _check.redefines(self, ("value", "gradient", "_terms", "_slopes", "divisor"))
+
     def _pair(self, output: ArrayLike, target: ArrayLike) -> tuple[Values, Values, float]:
         """Output and target as float64 arrays of one shape, and the least probability a logarithm may see."""
         given = _check.features(output, None, "output", "the loss")
@@ -111,6 +127,92 @@ class Loss:
 
     def _slopes(self, p: Values, t: Values, tiny: float) -> Values:
         raise NotImplementedError(f"{type(self).__name__} does not define its slopes")
+
+
+@dataclass(frozen=True, repr=False)
+class CustomLoss(Loss):
+    """A loss of your own: a function of two nodes of the computational graph, which differentiates it.
+
+    A network takes the plain function as well: ``Network(layers, loss=pinball)``.
+
+    Parameters
+    ----------
+    function : callable
+        From two nodes of the graph (`fastbp.graph.Variable`) of shape (samples, outputs) and dtype float64,
+        output and target, to a node with one element: the mean or the sum of its terms.
+    reduction : {"mean", "sum"}
+        What the function does, default "mean": the history adds up the batches' losses of a sum.
+
+    Examples
+    --------
+    >>> def pinball(output, target):
+    ...     error = target - output
+    ...     return graph.maximum(0.9 * error, -0.1 * error).mean()
+    >>> from fastbp import graph
+    >>> round(CustomLoss(pinball).value([[1.0], [2.0]], [3.0, 1.0]), 6)
+    0.95
+    """
+
+    function: Callable[[Variable, Variable], Variable]
+    reduction: str = field(default="mean", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.function) or isinstance(self.function, type):
+            shown = _check.shown(self.function)
+            raise TypeError(f"function is {shown}, expected a function of two nodes: output and target")
+
+    def __repr__(self) -> str:
+        return f"CustomLoss({self._name()})"
+
+    def value(self, output: ArrayLike, target: ArrayLike) -> float:
+        """The loss of a batch; parameters, result and errors as those of `Loss.value`."""
+        p, t, _ = self._pair(output, target)
+        return float(self._node(p, t)[1].value.item())
+
+    def gradient(self, output: ArrayLike, target: ArrayLike) -> NDArray[Any]:
+        """The derivative of ``value`` by every entry of the output, as `Loss.gradient` gives it."""
+        p, t, _ = self._pair(output, target)
+        dtype = np.asarray(output).dtype.newbyteorder("=")
+        gradient = self._slope(*self._node(p, t))
+        with np.errstate(over="ignore"):
+            return gradient.astype(dtype) if dtype.kind == "f" else gradient
+
+    def _value_and_gradient(
+        self, output: NDArray[Any], target: NDArray[Any]
+    ) -> tuple[float, NDArray[Any] | None]:
+        output = output.astype(np.float64)
+        entered, loss = self._node(output, target.reshape(output.shape).astype(np.float64))
+        value = float(loss.value.item())
+        return value, self._slope(entered, loss) if math.isfinite(value) else None
+
+    def _node(self, output: Values, target: Values) -> tuple[Variable, Variable]:
+        """The nodes of output and loss."""
+        from fastbp.graph import Variable
+
+        entered = Variable(output, name="output")
+        loss = self.function(entered, Variable(target, name="target"))
+        if not isinstance(loss, Variable):
+            found = type(loss).__name__
+            raise TypeError(f"loss {self._name()} gave a {found}, expected a node made of its two arguments")
+        if loss.value.size != 1:
+            shape = loss.value.shape
+            raise ValueError(
+                f"loss {self._name()} gave shape {shape}, expected one element: end it in .mean() or .sum()"
+            )
+        return entered, loss
+
+    def _slope(self, entered: Variable, loss: Variable) -> Values:
+        loss.backward()
+        if entered.grad is None:
+            raise ValueError(f"loss {self._name()} does not depend on its first argument, the output")
+        return entered.grad
+
+    def _name(self) -> str:
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def _runs_in_python(self) -> bool:
+        return True
 
 
 class MeanSquaredError(Loss):
@@ -226,20 +328,10 @@ NAMES: dict[str, Callable[[], Loss]] = {
 
 
 def get(loss: Any) -> Loss:
-    """The loss itself, or the one that a string names, as a mean."""
-    found = _check.described(loss, Loss, NAMES, "loss")
-    _check.known_to_core(found, "loss", NAMES)
+    """The loss itself, the one that a string names, as a mean, or that of a function of two nodes."""
+    if callable(loss) and not isinstance(loss, (type, Loss)):
+        return CustomLoss(loss)
+    found = _check.described(loss, Loss, NAMES, "loss", "a function of output and target")
+    if not found._runs_in_python():
+        _check.known_to_core(found, "loss", NAMES, "value and gradient")
     return found
-
-
-def refuse_bad_ending(loss: Loss, last: str, outputs: int) -> None:
-    """Refuse a loss that needs probabilities over an activation, its name ``last``, that makes none."""
-    needed = loss.last_activation
-    if needed is not None and last != needed:
-        kind, wanted = type(loss).__name__, needed.capitalize()
-        raise ValueError(f"loss is {kind}, which needs {wanted} as the last layer, found {last!r}")
-    if needed == "softmax" and outputs == 1:
-        raise ValueError(
-            "loss is CrossEntropy, but Softmax over 1 output is always 1: "
-            "use Sigmoid with BinaryCrossEntropy, or 2 outputs"
-        )

@@ -120,5 +120,5 @@ OF_LOSS: dict[str, tuple[type[Metric], ...]] = {
 
 
 def for_loss(name: str) -> list[Metric]:
-    """Fresh metrics that belong to a loss."""
-    return [metric() for metric in OF_LOSS[name]]
+    """Fresh metrics that belong to a loss; none to a user's own."""
+    return [metric() for metric in OF_LOSS.get(name, ())]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import _check, _native, files, losses, optimizers, training
-from fastbp.architectures import chain
-from fastbp.layers import Dense, Layer
-from fastbp.learner import Learner
+from fastbp.architectures import chain, refuse_bad_pair
+from fastbp.interpreted import learner_of
+from fastbp.layers import Layer
 from fastbp.metrics import History
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Network:
 
     Examples
     --------
-    >>> net = Network([Dense(2, 1)], loss="mse", optimizer=optimizers.SGD(lr=0.1))
+    >>> import fastbp as bp
+    >>> net = bp.Network([bp.Dense(2, 1)], loss="mse", optimizer=bp.SGD(lr=0.1))
     >>> history = net.fit([[0.0, 1.0], [1.0, 0.0]], [1.0, -1.0], epochs=200, verbose=False)
     >>> history.loss[-1] < 1e-6
     True
@@ -69,10 +70,9 @@ class Network:
         self._optimizer = optimizers.get(optimizer)
         self._dtype = _check.precision(dtype)
         seed = _check.seed(seed)
-        dense = [layer for layer in self._layers if isinstance(layer, Dense)]
-        self._in_features = dense[0].in_features
-        losses.refuse_bad_ending(self._loss, self._layers[-1].name, dense[-1].out_features)
-        self._learner = Learner(self._layers, self._dtype, self._loss, self._optimizer, seed)
+        refuse_bad_pair(self._layers, self._loss)
+        self._learner = learner_of(self._layers, self._dtype, self._loss, self._optimizer, seed)
+        self._in_features = self._learner.plan.in_features
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self._layers))

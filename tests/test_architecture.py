@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "_version": set(),
     "_native": {"_version"},
     "_check": {"_native"},
-    "_plan": {"_native", "layers"},
+    "_plan": {"_native", "layers", "activations", "architectures"},
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
+    "losses": {"_check", "graph"},  # late: a loss of a user's own is differentiated by the graph
     "metrics": {"_native", "_check"},
     "atomic": set(),
     "files": {"_check", "atomic"} | DESCRIPTIONS,
@@ -33,11 +34,12 @@ MAY_IMPORT = {
     "graphviz": {"figures", "layered"},
     "drawing": {"atomic", "columns", "figures", "layered", "graphviz"},
     "learner": {"_plan", "_check", "_native", "metrics"} | DESCRIPTIONS,
+    "interpreted": {"learner", "_check", "_native", "metrics"} | DESCRIPTIONS,
     "training": {"learner", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
     "network_graph": {"graph"} | DESCRIPTIONS,
-    "network": {"training", "learner", "_check", "_native", "metrics", "files", "network_graph"}
+    "network": {"training", "interpreted", "learner", "_check", "_native", "metrics", "files", "network_graph"}
     | DESCRIPTIONS,
 }
 # Pictures know of nodes only what they read from them; what can be drawn calls for them inside its methods.

@@ -79,18 +79,18 @@ LIES = {
     "lacking setting": ({"optimizer": {"class": "SGD", "lr": 0.1}}, "lacks .*momentum"),
     "lr of NaN": ({"optimizer": {"class": "SGD", "lr": float("nan")}}, "lr is nan"),
     "lr of 10^400": ({"optimizer": {"class": "SGD", "lr": 10**400}}, "optimizer: "),
-    "other loss": ({"loss": {"class": "BinaryCrossEntropy", "reduction": "sum"}}, "needs sigmoid"),
+    "other loss": ({"loss": {"class": "BinaryCrossEntropy", "reduction": "sum"}}, "needs Sigmoid"),
     "other optimizer": ({"optimizer": MOMENTUM}, r"state.npy in it is .*\(2, 26\).*expected .*\(1, 26\)"),
     "sizes that do not chain": ({0: {"out_features": 5}}, "takes 4 features.*gives 5"),
     "more parameters": ({0: {"in_features": 4}}, r"parameters.npy in it is .*\(26,\).*expected .*\(30,\)"),
     "10^30 parameters": ({0: {"in_features": 10**30}}, "in_features x out_features is"),
     "negative size": ({0: {"in_features": -3}}, "in_features is -3"),
     "fractional size": ({0: {"in_features": 3.0}}, "in_features is 3.0"),
-    "softmax of one": ({2: {"out_features": 1}}, "at least 2 outputs"),
+    "softmax of one": ({2: {"out_features": 1}}, "Softmax over 1 output"),
     "alias in a layer": ({0: {"dtype": "a"}}, r"layers\[0\].dtype is 'a'"),
     "no initializer": ({0: {"weight": {"class": "Adam"}}}, r"layers\[0\].weight has the class 'Adam'"),
     "bad initializer": ({0: {"weight": {"class": "Normal", "std": -1}}}, r"layers\[0\].weight: std is -1"),
-    "other last layer": ({3: {"class": "Tanh"}}, "needs softmax as the last layer"),
+    "other last layer": ({3: {"class": "Tanh"}}, "needs Softmax as the last layer"),
 }  # fmt: skip
 
 

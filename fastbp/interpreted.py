@@ -1,0 +1,230 @@
+"""Networks with pieces that run in Python: a loss or layers of a user's own.
+
+Such a piece cuts the chain that the core runs in one call.  So a step goes layer by layer, the built-in ones
+by their kernels, the others by their own methods, and ends with one native call that updates the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastbp import _check, _native, metrics
+from fastbp.architectures import widths
+from fastbp.layers import Layer
+from fastbp.learner import Learner, Real
+from fastbp.losses import Loss
+from fastbp.optimizers import Optimizer
+
+UPDATE_FLOPS = 10  # an update of one parameter, roughly: whether a second thread pays
+
+
+class OwnLayer(Layer):
+    """A user's layer as a network runs it: its methods called, and what they give looked at."""
+
+    def __init__(self, layer: Layer, in_features: int, out_features: int) -> None:
+        self.layer = layer
+        self.name = layer.name
+        self.in_features: int = in_features
+        self.out_features: int = out_features
+
+    def __repr__(self) -> str:
+        return repr(self.layer)
+
+    @property
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        return self.layer.parameters
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return self.layer._shapes()
+
+    def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        self._kept = self._checked(self.layer.forward(x), (len(x), self.out_features), x.dtype, "forward")
+        return self._kept
+
+    def _apply(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        twin = type(self.layer).__new__(type(self.layer))  # so that what backward needs stays in the layer
+        twin.__dict__.update(self.layer.__dict__)
+        return self._checked(twin.forward(x), (len(x), self.out_features), x.dtype, "forward")
+
+    def _backward(self, dy: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        self._kept_for(dy)
+        for array in self.layer.gradients.values():
+            array.fill(0.0)  # so that it may add to them, and one that it forgets is not the last batch's
+        return self._checked(self.layer.backward(dy), (len(dy), self.in_features), dy.dtype, "backward")
+
+    def _checked(self, given: Any, shape: tuple[int, int], dtype: np.dtype[Any], method: str) -> NDArray[Any]:
+        """What a method gave, as a new array: the caller may write to it, and the layer may keep its own."""
+        array = _check.numeric(given, f"what {self!r}.{method} gave")
+        if array.shape != shape:
+            raise ValueError(f"{self!r}.{method} gave shape {array.shape}, expected {shape}")
+        with np.errstate(over="ignore"):
+            return np.array(array, dtype, order="C", subok=False)
+
+    def _bind(self, parameters: dict[str, NDArray[Any]], gradients: dict[str, NDArray[Any]]) -> None:
+        self.layer._bind(parameters, gradients)
+
+    def _release(self) -> None:
+        self.layer._release()
+
+    def _draw(self, rng: np.random.Generator, activation: str) -> None:
+        self._kept = None
+        self.layer._draw(rng, activation)
+
+
+class InterpretedLearner(Learner):
+    """A learner whose step goes layer by layer."""
+
+    def __init__(
+        self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
+    ) -> None:
+        columns = widths(layers)
+        wrapped = tuple(
+            OwnLayer(layer, takes, gives) if layer._runs_in_python() else layer
+            for layer, takes, gives in zip(layers, columns[:-1], columns[1:], strict=True)
+        )
+        super().__init__(wrapped, dtype, loss, optimizer, seed)
+        self._has_own_layers = any(isinstance(layer, OwnLayer) for layer in wrapped)
+        # The cross entropies are computed from what enters the last activation, unless that runs in Python.
+        logits = loss.last_activation is not None
+        self._scores_in_python = loss._runs_in_python() or (logits and isinstance(wrapped[-1], OwnLayer))
+        self._scored = wrapped[:-1] if logits and not self._scores_in_python else wrapped
+        self._first = next(number for number, places in enumerate(self.plan.slices) if places)
+        self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
+
+    def train(
+        self,
+        x: Real,
+        y: Real,
+        order: NDArray[np.int64] | None,
+        batch_size: int,
+        step: int,
+        settings: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        threads: int,
+        rule: str | None = None,
+    ) -> int:
+        if order is None:
+            self.refuse_large(batch_size)
+        rows = len(x) if order is None else len(order)
+        team = _native.worthwhile_threads(threads, UPDATE_FLOPS * self.parameters.size)
+        batches = -(-rows // batch_size)
+        try:
+            for batch in range(batches):
+                span = slice(batch * batch_size, (batch + 1) * batch_size)
+                loss = self._propagate(x, y, span if order is None else order[span], threads)
+                if rule == "gradient" or not math.isfinite(loss):
+                    losses[batch] = loss
+                if not math.isfinite(loss):
+                    return batch
+                if rule != "gradient":
+                    self.native.update(
+                        self.parameters,
+                        self.gradients,
+                        self.state,
+                        self._optimizer_code,
+                        settings,
+                        step + batch,
+                        loss,
+                        losses,
+                        batch,
+                        team,
+                    )
+        finally:
+            for layer in self.layers:  # backward needs a forward of the caller's
+                layer._kept = None
+        return batches
+
+    def _propagate(self, x: Real, y: Real, rows: slice | NDArray[np.int64], threads: int) -> float:
+        """The loss of a batch, and its derivatives into ``gradients``; NaN where a number is not finite."""
+        a, target = self._gather(x, rows), self._gather(y, rows)
+        if not (_check.is_finite(a, self.dtype) and _check.is_finite(target, self.dtype)):
+            return math.nan
+        for layer in self._scored:
+            a = layer._forward(a, threads)
+            if isinstance(layer, OwnLayer) and not _check.is_finite(a, self.dtype):
+                return math.nan  # an activation behind it could hide it
+        loss, delta = self._score(a, target)
+        if delta is None:
+            return loss
+        for layer in self._scored[: self._first : -1]:
+            delta = layer._backward(delta, threads)
+        self._scored[self._first]._backward_last(delta, threads)
+        return loss
+
+    def _score(self, a: Real, target: Real) -> tuple[float, Real | None]:
+        """The loss of a batch, and its derivative by what enters it; None where the loss is not finite."""
+        if self._scores_in_python:
+            loss, slope = self.loss._value_and_gradient(a, target)
+            if slope is not None and np.shape(slope) != a.shape:
+                found = np.shape(slope)
+                raise ValueError(f"{self.loss!r}.gradient gave shape {found}, expected {a.shape}")
+            with np.errstate(over="ignore"):
+                return loss, None if slope is None else np.array(slope, self.dtype, order="C")
+        slope = np.empty_like(a)
+        loss = self._native_loss(a, target, slope, self.loss.reduction == "sum")
+        return loss, slope if math.isfinite(loss) else None
+
+    def _native_loss(self, a: Real, target: Real, slope: Real, summed: bool) -> float:
+        rows = len(a)
+        columns, values, sums = target.reshape(rows, -1), np.empty(rows), np.empty(rows, self.dtype)
+        loss: float = self.native.loss_gradient(self.loss_code, summed, a, columns, slope, values, sums)
+        return loss
+
+    def _gather(self, array: Real, rows: slice | NDArray[np.int64]) -> Real:
+        """Some rows in the network's dtype, a new array."""
+        with np.errstate(over="ignore"):
+            return np.array(array[rows], self.dtype, order="C", subok=False)
+
+    def forward(self, x: Real, threads: int) -> Real:
+        return super().forward(x.copy(), threads)  # a layer of the user's may write to what it gets
+
+    def backward(self, dy: ArrayLike, threads: int) -> Real:
+        return super().backward(_check.numeric(dy, "dy").copy(), threads)
+
+    def predict(self, x: Real, threads: int) -> Real:
+        return self._output(x, threads)[1] if self._has_own_layers else super().predict(x, threads)
+
+    def evaluate(self, x: Real, y: Real, threads: int) -> dict[str, float]:
+        """As `Learner.evaluate`, but of all outputs at once: nobody knows how an own loss weighs parts."""
+        _check.finite(y, self.dtype, "y")
+        entering, output = self._output(x, threads)
+        if not self._scores_in_python:
+            target = self._gather(y, slice(None))
+            loss = self._native_loss(entering, target, output[:0], self.loss.reduction == "sum")
+        elif _check.is_finite(output, self.dtype):
+            loss = self.loss.value(output, self._gather(y, slice(None)))
+        else:
+            loss = math.nan
+        measured = metrics.for_loss(self.loss.name)
+        for metric in measured:
+            metric.update(output, y)
+        return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
+
+    def _output(self, x: Real, threads: int) -> tuple[Real, Real]:
+        """What the loss is computed from, and the network's output, for all rows."""
+        scored, output = (np.empty((len(x), self.plan.out_features), self.dtype) for _ in range(2))
+        for first in range(0, len(x), self._part):
+            rows = slice(first, first + self._part)
+            a = self._gather(x, rows)
+            if not _check.is_finite(a, self.dtype):
+                self.refuse_nonfinite(x, None)
+            for layer in self._scored:
+                a = layer._apply(a, threads)
+            scored[rows] = a
+            for layer in self.layers[len(self._scored) :]:
+                a = layer._apply(a, threads)
+            output[rows] = a
+        return scored, output
+
+
+def learner_of(
+    layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
+) -> Learner:
+    """The learner that runs these layers and this loss: in the core, if nothing of them runs in Python."""
+    own = loss._runs_in_python() or any(layer._runs_in_python() for layer in layers)
+    return (InterpretedLearner if own else Learner)(layers, dtype, loss, optimizer, seed)
