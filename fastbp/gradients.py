@@ -1,28 +1,40 @@
-"""Numerical differentiation, and back propagation checked against it."""
+"""Numerical differentiation, and back propagation checked against it: of networks, layers and losses."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastbp import _check
+from fastbp import _check, losses
+from fastbp.layers import Layer
+from fastbp.losses import Loss
 from fastbp.network import Network
+from fastbp.training import progress_bar
 
-STEP = 6e-6  # cube root of float64's epsilon: balances truncation, ~ step^2, and rounding, ~ epsilon / step
-FINER_STEPS = (1e-6, 1e-7)  # where a derivative disagrees: the default step may have crossed a kink of ReLU
+# The step balances truncation, ~ step^order, and rounding, ~ epsilon / step: epsilon^(1 / (order + 1)).
+STEPS = {2: 6e-6, 4: 7e-4}
+# Where a derivative disagrees, more steps with their orders, from the widest, which hides the rounding of a
+# large loss, to the finest, which does not cross a kink of ReLU.
+LADDER = ((4, 7e-4), (4, 6e-5), (2, 6e-6), (2, 1e-6), (2, 1e-7))
 FLOOR = 1e-3  # of the largest derivative: what is smaller is lost in the rounding of the loss
 TOLERANCE = 1e-5  # relative: a thousand times the error of central differences, well below a wrong formula's
+FLOAT32_TOLERANCE = 1e-3  # of the largest derivative: sums of some thousand products, each rounded to 6e-8
+MOST = 10_000  # derivatives compared unless more are asked for
 _TINY = float(np.finfo(np.float64).tiny)  # so that 0 against 0 is no error
+
+Vector = NDArray[np.float64]
 
 
 def numerical_gradient(
-    f: Callable[[NDArray[np.float64]], float], x: ArrayLike, step: float | None = None
-) -> NDArray[np.float64]:
+    f: Callable[[Vector], float], x: ArrayLike, step: float | None = None, order: int = 2
+) -> Vector:
     """The gradient of a function of many variables by central differences, (f(x + h) - f(x - h)) / 2h.
 
     Parameters
@@ -32,12 +44,15 @@ def numerical_gradient(
     x : array
         Where to differentiate; any shape.
     step : float, optional
-        h, > 0; default: 6e-6 times max(1, abs(x)), entry by entry.
+        h, > 0; default: 6e-6 times max(1, abs(x)), entry by entry, for order 4 7e-4 times.
+    order : {2, 4}
+        The error falls with h^order; 4 takes (8 (f(x + h) - f(x - h)) - f(x + 2h) + f(x - 2h)) / 12h, twice
+        the calls, and is a hundred times as exact where f is smooth. Default 2.
 
     Returns
     -------
     ndarray of float64
-        The shape of ``x``; it costs two calls of ``f`` for every entry.
+        The shape of ``x``; it costs ``order`` calls of ``f`` for every entry.
 
     Raises
     ------
@@ -53,19 +68,35 @@ def numerical_gradient(
     _check.finite(point.reshape(-1), point.dtype, "x")
     if step is not None and not _check.real_number(step, "step"):
         raise ValueError("step is 0, expected a number > 0")
+    if _check.whole_number(order, "order") not in STEPS:
+        raise ValueError(f"order is {order}, expected 2 or 4")
     gradient = np.empty_like(point)
-    entries, slopes = point.reshape(-1), gradient.reshape(-1)
-    for index, entry in enumerate(entries.tolist()):
-        width = STEP * max(1.0, abs(entry)) if step is None else step
+    slopes = gradient.reshape(-1)
+    for index, entry in enumerate(point.reshape(-1).tolist()):
+        width = STEPS[order] * max(1.0, abs(entry)) if step is None else step
+        slopes[index] = _difference(f, point, index, width, order)
+    return gradient
+
+
+def _difference(f: Callable[[Vector], float], point: Vector, index: int, width: float, order: int) -> float:
+    """The slope of f along one entry of a point, which is moved for it and put back."""
+    entries = point.reshape(-1)
+    entry = float(entries[index])
+    if entry + width == entry - width:
+        raise ValueError(f"step is {width:g}, too small to move the entry {entry:g} of x")
+
+    def slope(width: float) -> float:
         above, below = entry + width, entry - width
-        if above == below:
-            raise ValueError(f"step is {step:g}, too small to move the entry {entry:g} of x")
         entries[index] = above
         upper = _value(f(point))
         entries[index] = below
-        slopes[index] = (upper - _value(f(point))) / (above - below)
+        lower = _value(f(point))
+        return (upper - lower) / (above - below)
+
+    try:
+        return slope(width) if order == 2 else (4.0 * slope(width) - slope(2.0 * width)) / 3.0
+    finally:
         entries[index] = entry
-    return gradient
 
 
 @dataclass(frozen=True)
@@ -76,10 +107,13 @@ class GradientCheck:
     ----------
     max_relative_error : float
         The largest difference, relative to the derivative or, for small ones, to 0.001 of the largest.
-    worst : (int, str, tuple of int)
-        Where: index of the layer, "weight" or "bias", index into it.
+    worst : (int or None, str, tuple of int)
+        Where: index of the layer in a network, else None; "weight", "bias" ..., or "x" or "output"; index.
+    float32_error : float or None
+        How far the derivatives in float32 are from those in float64, the largest difference as a share of the
+        largest derivative; None where nothing computes in float32.
     passed : bool
-        Whether the largest difference is at most ``TOLERANCE``.
+        Whether the differences are at most ``TOLERANCE`` and ``FLOAT32_TOLERANCE``.
     checked, parameters : int
         Derivatives compared, and how many there are.
     backpropagation_seconds, numerical_seconds : float
@@ -87,7 +121,8 @@ class GradientCheck:
     """
 
     max_relative_error: float
-    worst: tuple[int, str, tuple[int, ...]]
+    worst: tuple[int | None, str, tuple[int, ...]]
+    float32_error: float | None
     checked: int
     parameters: int
     backpropagation_seconds: float
@@ -95,7 +130,7 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        return self.max_relative_error <= TOLERANCE
+        return self.max_relative_error <= TOLERANCE and (self.float32_error or 0.0) <= FLOAT32_TOLERANCE
 
     @property
     def ratio(self) -> float:
@@ -104,34 +139,62 @@ class GradientCheck:
 
     def __str__(self) -> str:
         layer, name, index = self.worst
-        place = f"layers[{layer}].{name}[{', '.join(map(str, index))}]"
+        place = f"{'' if layer is None else f'layers[{layer}].'}{name}[{', '.join(map(str, index))}]"
+        single = "" if self.float32_error is None else f"; float32 {self.float32_error:.1e} from float64"
         verdict = "agree" if self.passed else "DISAGREE"
         return (
             f"gradients {verdict}: {self.checked:,} of {self.parameters:,} derivatives compared, "
-            f"largest relative difference {self.max_relative_error:.1e} at {place}; "
+            f"largest relative difference {self.max_relative_error:.1e} at {place}{single}; "
             f"back propagation {self.backpropagation_seconds * 1e3:.3g} ms for all, "
             f"numerical {self.numerical_seconds * 1e3:.3g} ms, {self.ratio:,.0f} times longer for all"
         )
 
 
-def check_gradients(
-    net: Network, x: ArrayLike, y: ArrayLike, *, subset: int | None = None, seed: int = 0
-) -> GradientCheck:
-    """Compare back propagation with numerical differentiation.
+@dataclass(frozen=True)
+class _Problem:
+    """A function of many variables at a point, and its gradient there by back propagation."""
 
-    A copy of the network in float64 is compared, also for a float32 network, where the rounding of the loss
-    would hide the derivative.  The network itself is not touched.
+    value: Callable[[Vector], float]
+    point: Vector
+    gradient: Callable[[], Vector]
+    gradient_in_float32: Callable[[], NDArray[Any]] | None
+    places: list[tuple[int | None, str, tuple[int, ...]]]  # layer, name and shape of the arrays in the point
+
+    def place(self, position: int) -> tuple[int | None, str, tuple[int, ...]]:
+        """Layer, name and index of an entry of the point."""
+        for layer, name, shape in self.places:
+            size = int(np.prod(shape))
+            if position < size:
+                return layer, name, tuple(map(int, np.unravel_index(position, shape)))
+            position -= size
+        raise IndexError(f"position {position} is behind the last parameter")
+
+
+def check_gradients(
+    checked: Network | Layer | Loss | str | Callable[..., Any],
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    subset: int | None = None,
+    seed: int = 0,
+    verbose: bool | None = None,
+) -> GradientCheck:
+    """Compare back propagation with numerical differentiation: of a network, a layer or a loss.
+
+    Copies in float64 are compared by central differences of second order, and where those disagree by others,
+    of the order and step whose neighbours agree best.  What computes in float32 is then held against float64.
 
     Parameters
     ----------
-    net : Network
-        The network.
+    checked : Network, Layer, Loss, str or callable
+        A network with ``x, y`` as for `Network.fit`; a layer with ``x``, whose output is summed with random
+        weights; a loss, its name or function with the output as ``x`` and the target as ``y``.
     x, y : arrays
-        Data and targets as for `Network.fit`; a few samples are enough.
-    subset : int, optional
-        Compare so many parameters drawn at random; default: all.
-    seed : int
-        Draws the subset; default 0.
+        A few samples are enough.
+    subset, seed : int, optional
+        Compare so many derivatives drawn at random by the seed, default 0; default: all up to 10,000.
+    verbose : bool, optional
+        Show a tqdm bar (default: when it is installed and a terminal watches).
 
     Returns
     -------
@@ -140,51 +203,182 @@ def check_gradients(
 
     Raises
     ------
-    ValueError, TypeError
-        For data that does not fit the network.
-    FloatingPointError
-        For a network whose loss is not finite.
+    ValueError, TypeError, FloatingPointError
+        For data that does not fit, and for a loss that is not finite.
     """
-    if not isinstance(net, Network):
-        raise TypeError(f"net is a {type(net).__name__}, expected a Network")
-    twin = net.copy("float64")
-    count = twin.parameters.size
+    verbose = None if verbose is None else _check.boolean(verbose, "verbose")
+    size = MOST if subset is None else _check.whole_number(subset, "subset")
+    rng = np.random.default_rng(_check.seed(seed))
+    problem = _problem(checked, x, y, rng)
+    count = problem.point.size
     chosen = np.arange(count)
-    if subset is not None:
-        size = min(_check.whole_number(subset, "subset"), count)
-        chosen = np.sort(np.random.default_rng(_check.seed(seed)).choice(count, size, replace=False))
+    if size < count:
+        chosen = np.sort(rng.choice(count, size, replace=False))
 
-    twin.loss_and_gradient(x, y)  # once unmeasured: the first call allocates
+    problem.gradient()  # once unmeasured: the first call allocates
     start = time.perf_counter()
-    _, gradient = twin.loss_and_gradient(x, y)
+    gradient = problem.gradient()
     backpropagation_seconds = time.perf_counter() - start
-
-    def errors_at(where: NDArray[np.int64], step: float | None = None) -> NDArray[np.float64]:
-        def loss_at(values: NDArray[np.float64]) -> float:
-            twin.parameters[where] = values
-            return twin.evaluate(x, y)["loss"]
-
-        numerical = numerical_gradient(loss_at, net.parameters[where], step)
-        twin.parameters[where] = net.parameters[where]
-        return _relative_errors(gradient[where], numerical, floor)
-
-    floor = FLOOR * float(np.abs(gradient).max())
+    largest = float(np.abs(gradient).max())
     start = time.perf_counter()
-    errors = errors_at(chosen)
+    numerical = _differences(problem, chosen, verbose)
     numerical_seconds = time.perf_counter() - start
-    for step in FINER_STEPS:
-        suspects = np.flatnonzero(errors > TOLERANCE)
-        errors[suspects] = np.minimum(errors[suspects], errors_at(chosen[suspects], step))
 
-    worst = int(errors.argmax())
+    errors = _relative_errors(gradient[chosen], numerical, FLOOR * largest)
+    suspects = np.flatnonzero(~(errors <= TOLERANCE))
+    better = _best_differences(problem, chosen[suspects])
+    errors[suspects] = _relative_errors(gradient[chosen[suspects]], better, FLOOR * largest)
+    float32_error = None
+    if problem.gradient_in_float32 is not None:
+        single = problem.gradient_in_float32().astype(np.float64)
+        float32_error = float(np.abs(single - gradient).max() / max(largest, _TINY))
+
+    worst = int(np.nan_to_num(errors, nan=np.inf).argmax())
     return GradientCheck(
         max_relative_error=float(errors[worst]),
-        worst=_place(net, int(chosen[worst])),
+        worst=problem.place(int(chosen[worst])),
+        float32_error=float32_error,
         checked=len(chosen),
         parameters=count,
         backpropagation_seconds=backpropagation_seconds,
         numerical_seconds=numerical_seconds,
     )
+
+
+def _problem(checked: Any, x: Any, y: Any, rng: np.random.Generator) -> _Problem:
+    if isinstance(checked, Layer):
+        if y is not None:
+            raise TypeError("y is given, but a layer has no target")
+        return _problem_of_layer(checked, x, rng)
+    if not isinstance(checked, (Network, Loss, str)) and not callable(checked):
+        found = type(checked).__name__
+        raise TypeError(f"checked is a {found}, expected a Network, a Layer or a loss")
+    if y is None:
+        raise TypeError("y is missing: the targets of a network, or of a loss")
+    return (
+        _problem_of_network(checked, x, y)
+        if isinstance(checked, Network)
+        else _problem_of_loss(losses.get(checked), x, y)
+    )
+
+
+def _problem_of_network(net: Network, x: ArrayLike, y: ArrayLike) -> _Problem:
+    """The loss as a function of the parameters."""
+    twin, exact = net.copy("float64"), net.copy("float64")
+
+    def value(parameters: Vector) -> float:
+        twin.parameters[:] = parameters
+        return twin.evaluate(x, y)["loss"]
+
+    return _Problem(
+        value,
+        exact.parameters.copy(),
+        lambda: exact.loss_and_gradient(x, y)[1],
+        (lambda: net.copy().loss_and_gradient(x, y)[1]) if net.dtype == np.float32 else None,
+        [
+            (number, name, array.shape)
+            for number, layer in enumerate(net.layers)
+            for name, array in layer.parameters.items()
+        ],
+    )
+
+
+def _problem_of_layer(layer: Layer, x: ArrayLike, rng: np.random.Generator) -> _Problem:
+    """The output, summed with random weights, as a function of x and the parameters."""
+    given = _check.features(x, layer.in_features, taker="the layer")
+    start = _check.contiguous(given, np.dtype(np.float64), "x")
+    twin = _alone(layer, np.float64)
+    arrays = [start, *twin.parameters.values()]
+    names = ["x", *twin.parameters]
+    dy = rng.normal(size=np.shape(_result(layer, "forward", twin.forward(start.copy()), len(start))))
+
+    def value(point: Vector) -> float:
+        first = start.size
+        for array in twin.parameters.values():
+            array[...] = point[first : first + array.size].reshape(array.shape)
+            first += array.size
+        return float(np.vdot(twin.forward(point[: start.size].reshape(start.shape).copy()), dy))
+
+    def gradient(dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+        alone = _alone(layer, dtype)
+        alone.forward(start.astype(dtype))
+        dx = _result(layer, "backward", alone.backward(dy.astype(dtype)), len(start))
+        if dx.shape != start.shape:
+            raise ValueError(f"{layer!r}.backward gave shape {dx.shape}, expected {start.shape}")
+        return np.concatenate([array.ravel() for array in (dx, *alone.gradients.values())])
+
+    point = np.concatenate([array.ravel() for array in arrays])
+    single = given.dtype == np.float32 or layer._dtype == np.float32
+    return _Problem(
+        value,
+        point,
+        lambda: gradient().astype(np.float64),
+        (lambda: gradient(np.float32)) if single else None,
+        [(None, name, array.shape) for name, array in zip(names, arrays, strict=True)],
+    )
+
+
+def _problem_of_loss(loss: Loss, output: ArrayLike, target: ArrayLike) -> _Problem:
+    """The loss as a function of the output."""
+    given = _check.features(output, None, "output", "the loss")
+    start = _check.contiguous(given, np.dtype(np.float64), "output")
+    return _Problem(
+        lambda point: loss.value(point.reshape(start.shape), target),
+        start.ravel().copy(),
+        lambda: np.asarray(loss.gradient(start, target), np.float64).ravel(),
+        (lambda: loss.gradient(given, target).ravel()) if given.dtype == np.float32 else None,
+        [(None, "output", start.shape)],
+    )
+
+
+def _alone(layer: Layer, dtype: type[np.floating[Any]]) -> Layer:
+    """A copy of a layer outside of any network, in another precision, its gradients 0."""
+    numbers = {name: array.astype(dtype) for name, array in layer.parameters.items()}
+    alone = copy.deepcopy(layer)
+    alone._bind(numbers, {name: np.zeros_like(array) for name, array in numbers.items()})
+    return alone
+
+
+def _result(layer: Layer, method: str, given: Any, rows: int) -> NDArray[Any]:
+    """What a layer's method gave: an array with as many rows as went in."""
+    array = _check.numeric(given, f"what {layer!r}.{method} gave")
+    if array.ndim != 2 or len(array) != rows:
+        raise ValueError(f"{layer!r}.{method} gave shape {array.shape}, expected {rows} rows")
+    return array
+
+
+def _differences(problem: _Problem, chosen: NDArray[np.int64], verbose: bool | None) -> Vector:
+    """Central differences of second order along the chosen entries."""
+    point, bar = problem.point.copy(), progress_bar(verbose, len(chosen), "derivative")
+    slopes = np.empty(len(chosen))
+    try:
+        for number, index in enumerate(chosen.tolist()):
+            width = STEPS[2] * max(1.0, abs(float(point[index])))
+            slopes[number] = _difference(problem.value, point, index, width, 2)
+            if bar is not None:
+                bar.update()
+    finally:
+        if bar is not None:
+            bar.close()
+    return slopes
+
+
+def _best_differences(problem: _Problem, suspects: NDArray[np.int64]) -> Vector:
+    """Of a ladder of differences the one that its neighbour, with a finer step, confirms best.
+
+    How far two neighbours are apart estimates their error, whatever back propagation says.
+    """
+    point = problem.point.copy()
+    best = np.empty(len(suspects))
+    for number, index in enumerate(suspects.tolist()):
+        size = max(1.0, abs(float(point[index])))
+        slopes = np.array(
+            [_difference(problem.value, point, index, step * size, order) for order, step in LADDER]
+        )
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(np.diff(slopes))
+        best[number] = slopes[int(np.nan_to_num(apart, nan=np.inf).argmin())]
+    return best
 
 
 def _value(number: float) -> float:
@@ -194,19 +388,7 @@ def _value(number: float) -> float:
     return float(number)
 
 
-def _relative_errors(
-    exact: NDArray[np.float64], numerical: NDArray[np.float64], floor: float
-) -> NDArray[np.float64]:
+def _relative_errors(exact: Vector, numerical: Vector, floor: float) -> Vector:
     """Differences relative to the larger derivative, to ``floor`` where both are smaller."""
     size = np.maximum(np.maximum(np.abs(exact), np.abs(numerical)), max(floor, _TINY))
-    return np.abs(exact - numerical) / size
-
-
-def _place(net: Network, position: int) -> tuple[int, str, tuple[int, ...]]:
-    """Layer, name and index of an entry of the flat vector."""
-    for number, layer in enumerate(net.layers):
-        for name, array in layer.parameters.items():
-            if position < array.size:
-                return number, name, tuple(map(int, np.unravel_index(position, array.shape)))
-            position -= array.size
-    raise IndexError(f"position {position} is behind the last parameter")
+    return np.asarray(np.abs(exact - numerical) / size)

@@ -39,7 +39,7 @@ def fit(
     learner.refuse_large(min(batch_size, len(x)))
     history = History()
     run = _Run(learner, x, y, min(batch_size, len(x)), shuffle, threads, history)
-    bar = run.bar = _progress_bar(verbose, epochs * run.batches)
+    bar = run.bar = progress_bar(verbose, epochs * run.batches, "batch")
     first_epoch = learner.counts[1]
     if not epochs:
         learner.history = history
@@ -174,8 +174,8 @@ class _Run:
             return float((self.losses[:-1].sum() * self.batch_size + self.losses[-1] * last) / rows)
 
 
-def _progress_bar(verbose: bool | None, batches: int) -> Any:
-    """A tqdm bar over batches when one is asked for, or tqdm is there and a person is looking; else None."""
+def progress_bar(verbose: bool | None, total: int, unit: str) -> Any:
+    """A tqdm bar when one is asked for, or tqdm is there and a person is looking; else None."""
     if verbose is False or (verbose is None and not (sys.stderr and sys.stderr.isatty())):
         return None
     try:
@@ -184,4 +184,4 @@ def _progress_bar(verbose: bool | None, batches: int) -> Any:
         if verbose:
             raise ImportError("verbose=True shows a tqdm bar: python -m pip install tqdm") from None
         return None
-    return tqdm.tqdm(total=batches, unit="batch")
+    return tqdm.tqdm(total=total, unit=unit)

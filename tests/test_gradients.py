@@ -76,7 +76,7 @@ def test_a_function_that_is_infinite_has_an_infinite_slope_without_a_warning():
         (
             lambda: bp.check_gradients(None, [[1.0]], [1.0]),
             TypeError,
-            "^net is a NoneType, expected a Network",
+            "^checked is a NoneType, expected a Network, a Layer or a loss",
         ),
         (lambda: check(np.full((3, 3), math.nan)), ValueError, r"^x\[0, 0\] is nan"),
         (lambda: check(np.ones((3, 3)), subset=0), ValueError, "^subset is 0"),
