@@ -21,12 +21,13 @@ from fastbp.training import progress_bar
 # The step balances truncation, ~ step^order, and rounding, ~ epsilon / step: epsilon^(1 / (order + 1)).
 STEPS = {2: 6e-6, 4: 7e-4}
 # Where a derivative disagrees, more steps with their orders, from the widest, which hides the rounding of a
-# large loss, to the finest, which does not cross a kink of ReLU.
-LADDER = ((4, 7e-4), (4, 6e-5), (2, 6e-6), (2, 1e-6), (2, 1e-7))
+# large loss, to the finest two, which do not cross a kink of ReLU.
+LADDER = ((4, 7e-4), (4, 6e-5), (2, 6e-6), (2, 1e-6), (2, 1e-7), (2, 2e-8))
 FLOOR = 1e-3  # of the largest derivative: what is smaller is lost in the rounding of the loss
 TOLERANCE = 1e-5  # relative: a thousand times the error of central differences, well below a wrong formula's
 FLOAT32_TOLERANCE = 1e-3  # of the largest derivative: sums of some thousand products, each rounded to 6e-8
 MOST = 10_000  # derivatives compared unless more are asked for
+_EPSILON = float(np.finfo(np.float64).eps)
 _TINY = float(np.finfo(np.float64).tiny)  # so that 0 against 0 is no error
 
 Vector = NDArray[np.float64]
@@ -106,7 +107,8 @@ class GradientCheck:
     Attributes
     ----------
     max_relative_error : float
-        The largest difference, relative to the derivative or, for small ones, to 0.001 of the largest.
+        The largest difference, relative to the derivative or, for small ones, to 0.001 of the largest, and to
+        what the rounding of a large loss leaves to see.
     worst : (int or None, str, tuple of int)
         Where: index of the layer in a network, else None; "weight", "bias" ..., or "x" or "output"; index.
     float32_error : float or None
@@ -220,14 +222,16 @@ def check_gradients(
     gradient = problem.gradient()
     backpropagation_seconds = time.perf_counter() - start
     largest = float(np.abs(gradient).max())
+    rounding = _EPSILON * abs(problem.value(problem.point.copy()))
+    floor = max(FLOOR * largest, 4.0 * rounding / STEPS[4] / TOLERANCE)
     start = time.perf_counter()
     numerical = _differences(problem, chosen, verbose)
     numerical_seconds = time.perf_counter() - start
 
-    errors = _relative_errors(gradient[chosen], numerical, FLOOR * largest)
+    errors = _relative_errors(gradient[chosen], numerical, floor)
     suspects = np.flatnonzero(~(errors <= TOLERANCE))
-    better = _best_differences(problem, chosen[suspects])
-    errors[suspects] = _relative_errors(gradient[chosen[suspects]], better, FLOOR * largest)
+    better = _best_differences(problem, chosen[suspects], rounding)
+    errors[suspects] = _relative_errors(gradient[chosen[suspects]], better, floor)
     float32_error = None
     if problem.gradient_in_float32 is not None:
         single = problem.gradient_in_float32().astype(np.float64)
@@ -363,21 +367,21 @@ def _differences(problem: _Problem, chosen: NDArray[np.int64], verbose: bool | N
     return slopes
 
 
-def _best_differences(problem: _Problem, suspects: NDArray[np.int64]) -> Vector:
-    """Of a ladder of differences the one that its neighbour, with a finer step, confirms best.
+def _best_differences(problem: _Problem, suspects: NDArray[np.int64], rounding: float) -> Vector:
+    """Of a ladder of differences the one with the least error, whatever back propagation says.
 
-    How far two neighbours are apart estimates their error, whatever back propagation says.
+    The error is estimated by how far the neighbour with a finer step is, and by the rounding of the values.
     """
     point = problem.point.copy()
-    best = np.empty(len(suspects))
+    best, steps = np.empty(len(suspects)), np.array([step for _, step in LADDER])
     for number, index in enumerate(suspects.tolist()):
         size = max(1.0, abs(float(point[index])))
         slopes = np.array(
             [_difference(problem.value, point, index, step * size, order) for order, step in LADDER]
         )
         with np.errstate(invalid="ignore"):
-            apart = np.abs(np.diff(slopes))
-        best[number] = slopes[int(np.nan_to_num(apart, nan=np.inf).argmin())]
+            error = np.abs(np.diff(slopes)) + rounding / steps[:-1] / size
+        best[number] = slopes[int(np.nan_to_num(error, nan=np.inf).argmin())]
     return best
 
 

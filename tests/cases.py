@@ -75,7 +75,9 @@ CASES = {
     "one_neuron": Case(((1, 1),), "mse"),
     "linear": Case(((3, 2),), "mse"),
     "linear_sum": Case(((3, 2),), "mse", "sum"),
-    "absolute": Case(((5, 12), "tanh", (12, 16)), "mae"),  # 8 rows: signs that cancel leave no rounding for Adam
+    "absolute": Case(
+        ((5, 12), "tanh", (12, 16)), "mae"
+    ),  # 8 rows: signs that cancel leave no rounding for Adam
     "absolute_sum": Case(((4, 9), "relu", (9, 2), "tanh"), "mae", "sum"),
     "relu": Case(((10, 40), "relu", (40, 40), "relu", (40, 1)), "mse"),
     "tanh": Case(((4, 32), "tanh", (32, 16), "tanh", (16, 4)), "mse", "sum"),

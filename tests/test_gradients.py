@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from axes import same_bits
 from cases import ACTIVATIONS, CASES, Case
 
 import fastbp as bp
+from fastbp import gradients
 
 # Every activation inside, under every last activation that a loss may have.
 ENDS = [(loss, name) for loss in ("mse", "mae") for name in ACTIVATIONS]
@@ -150,6 +153,179 @@ def test_check_gradients_finds_a_wrong_derivative_and_names_it(monkeypatch):
     assert not result.passed
     assert result.worst == (2, "weight", (4, 0))
     assert "layers[2].weight[4, 0]" in str(result)
+
+
+# Planted mistakes in layers and losses of a user's own
+
+
+class Affine(bp.Layer):
+    """y = x W + b with a backward that a test spoils."""
+
+    in_features, out_features = 4, 3
+
+    def __init__(self, mistake="none"):
+        self.mistake = mistake
+
+    def initial_parameters(self, rng):
+        return {"weight": rng.normal(size=(4, 3)), "bias": rng.normal(size=3)}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.parameters["weight"] + self.parameters["bias"]
+
+    def backward(self, dy):
+        weight = self.parameters["weight"]
+        self.gradients["weight"][:] = self.x.T @ dy * (0.5 if self.mistake == "factor" else 1.0)
+        self.gradients["bias"][:] = dy[0] if self.mistake == "column sum" else dy.sum(axis=0)
+        if self.mistake == "transposed":
+            return dy @ weight.reshape(3, 4)
+        if self.mistake == "forgotten":
+            self.gradients["weight"][1, 2] = 0.0
+        return -dy @ weight.T if self.mistake == "sign" else dy @ weight.T
+
+
+MISTAKES = {
+    "factor": "weight", "column sum": "bias", "forgotten": "weight", "transposed": "x", "sign": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("mistake", "name"), MISTAKES.items())
+def test_a_planted_mistake_in_a_layer_is_found_alone_and_in_a_network(mistake, name, dtype):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4)).astype(dtype), rng.normal(size=(6, 2))
+    assert bp.check_gradients(Affine(), x).passed
+    alone = bp.check_gradients(Affine(mistake), x)
+    assert not alone.passed
+    assert alone.worst[:2] == (None, name)
+    if mistake == "forgotten":
+        assert alone.worst[2] == (1, 2)
+        assert "at weight[1, 2]" in str(alone)
+    layers = [bp.Dense(4, 4), bp.Tanh(), Affine(mistake), bp.Dense(3, 2)]
+    within = bp.check_gradients(bp.Network(layers, dtype=dtype), x, y)
+    assert not within.passed
+    if name != "x":  # of a wrong dx the layers below suffer
+        assert within.worst[:2] == (2, name)
+    layers[2].mistake = "none"
+    assert bp.check_gradients(bp.Network([layer._blank() for layer in layers], dtype=dtype), x, y).passed
+
+
+class WrongSlope(bp.MeanSquaredError):
+    def _slopes(self, p, t, tiny):
+        return p - t
+
+
+def test_a_planted_mistake_in_a_loss_is_found():
+    output, target = np.random.default_rng(0).normal(size=(2, 6, 2))
+    for loss in ("mse", "mae", bp.MeanSquaredError("sum"), lambda o, t: ((o - t) ** 4).mean()):
+        result = bp.check_gradients(loss, output, target)
+        assert result.passed, str(result)
+        assert result.parameters == output.size
+        assert result.worst[:2] == (None, "output")
+    wrong = bp.check_gradients(WrongSlope(), output, target)
+    assert not wrong.passed
+    assert abs(wrong.max_relative_error - 0.5) <= 1e3 * tolerances.CENTRAL_DIFFERENCE
+
+
+@pytest.mark.parametrize("layer", [*(kind() for kind in ACTIVATIONS.values()), bp.Dense(4, 3)], ids=repr)
+def test_every_built_in_layer_passes_alone_in_both_precisions(layer):
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    for dtype in ("float32", "float64"):
+        result = bp.check_gradients(layer, x.astype(dtype))
+        assert result.passed, str(result)
+        assert (result.float32_error is None) == (dtype == "float64" and not layer.parameters)
+        assert result.parameters == x.size + sum(array.size for array in layer.parameters.values())
+
+
+def test_a_layer_that_is_wrong_in_float32_alone_is_found():
+    class Coarse(bp.Identity):
+        def backward(self, dy, threads=None):
+            return dy.astype(np.float16).astype(dy.dtype) * 1.01 if dy.dtype == np.float32 else dy
+
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    result = bp.check_gradients(Coarse(), x)
+    assert not result.passed
+    assert result.max_relative_error <= tolerances.CENTRAL_DIFFERENCE
+    assert "float32 9.6e-03 from float64" in str(result)
+
+
+def test_a_kink_nearer_than_the_first_step_is_no_mistake():
+    """The wider steps cross it, and are not believed because the finest two agree."""
+    x = np.array([[3e-6, -4e-7, 1.0, -1.0]])
+    assert bp.check_gradients(bp.ReLU(), x).passed
+
+
+def test_small_derivatives_of_a_large_loss_are_found_by_the_fourth_order():
+    """A loss of 1e7 is rounded to 2e-9, 2e-4 of a slope over a step of 6e-6, and 2e-6 of one over 7e-4."""
+
+    def shifted(output, target):
+        return (0.3 * (output - target) ** 3).sum() + 1e7
+
+    output, target = np.random.default_rng(0).normal(size=(2, 6, 2))
+    second = bp.numerical_gradient(lambda o: float(bp.losses.CustomLoss(shifted).value(o, target)), output)
+    exact = 0.9 * (output - target) ** 2
+    assert np.abs(second - exact).max() > gradients.TOLERANCE * exact.max()
+    assert bp.check_gradients(shifted, output, target).passed
+
+
+def test_the_fourth_order_is_as_exact_as_it_says():
+    point = np.random.default_rng(0).normal(size=5)
+    errors = {
+        order: np.abs(
+            bp.numerical_gradient(lambda v: float(np.exp(v).sum()), point, 0.1, order) - np.exp(point)
+        )
+        for order in (2, 4)
+    }
+    assert np.allclose(errors[2] / np.exp(point), 0.1**2 / 6, rtol=0.01)
+    assert np.allclose(errors[4] / np.exp(point), 4 * 0.1**4 / 120, rtol=0.01)
+
+
+def test_a_large_network_is_compared_in_part_with_progress(monkeypatch):
+    shown = []
+
+    class Bar:
+        def __init__(self, total, unit):
+            shown.append((total, unit))
+
+        def update(self):
+            shown.append("update")
+
+        def close(self):
+            shown.append("close")
+
+    monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=Bar))
+    monkeypatch.setattr(gradients, "MOST", 20)
+    net, x, y = prepared(CASES["digits"])
+    result = bp.check_gradients(net, x, y, verbose=True)
+    assert (result.checked, result.parameters) == (20, net.parameters.size)
+    assert shown == [(20, "derivative"), *["update"] * 20, "close"]
+
+
+def test_check_gradients_leaves_a_layer_as_it_was():
+    layer, x = Affine(), np.ones((2, 4))
+    layer.forward(x)
+    kept = {name: array.copy() for name, array in layer.parameters.items()}
+    bp.check_gradients(layer, np.zeros((3, 4)))
+    assert all(same_bits(layer.parameters[name], array) for name, array in kept.items())
+    assert layer.x is x
+    assert not layer.gradients["bias"].any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: bp.check_gradients(bp.ReLU(), [[1.0]], [[1.0]]), TypeError, "^y is given, but a layer"),
+        (lambda: bp.check_gradients("mse", [[1.0]]), TypeError, "^y is missing"),
+        (lambda: bp.check_gradients("mze", [[1.0]], [1.0]), ValueError, "^loss is 'mze'"),
+        (lambda: bp.check_gradients(bp.Dense(3, 1), [[1.0]]), ValueError, "^x has 1 column, but the"),
+        (lambda: bp.check_gradients(bp.ReLU(), [[math.nan]]), ValueError, r"^x\[0, 0\] is nan"),
+        (lambda: bp.check_gradients(bp.ReLU(), [[1.0]], verbose=3), TypeError, "^verbose is 3"),
+        (lambda: bp.numerical_gradient(lambda v: v[0], [1.0], order=3), ValueError, "^order is 3"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_checked_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_check_gradients_leaves_the_network_as_it_was():
