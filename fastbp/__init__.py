@@ -18,7 +18,14 @@ from fastbp.architectures import mlp
 from fastbp.gradients import check_gradients, numerical_gradient
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Xavier, Zeros
 from fastbp.layers import Dense, Layer
-from fastbp.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanAbsoluteError, MeanSquaredError
+from fastbp.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    CustomLoss,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+)
 from fastbp.metrics import History
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam, Optimizer
@@ -28,6 +35,7 @@ __all__ = [
     "Adam",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "CustomLoss",
     "Dense",
     "Exp",
     "Glorot",

@@ -54,7 +54,7 @@ class NetworkGraph(Mapping[str, Variable]):
         self._nodes: dict[str, Variable] = {}
         number, node = 0, self._named("X", Variable(x))
         for layer in layers:
-            if isinstance(layer, Dense):
+            if isinstance(layer, Dense) and not layer._runs_in_python():
                 number += 1
                 weight = self._named(f"W{number}", Variable(layer.weight))
                 bias = self._named(f"b{number}", Variable(layer.bias))

@@ -39,7 +39,16 @@ MAY_IMPORT = {
     "node": {"_check"},
     "graph": {"node"},
     "network_graph": {"graph"} | DESCRIPTIONS,
-    "network": {"training", "interpreted", "learner", "_check", "_native", "metrics", "files", "network_graph"}
+    "network": {
+        "training",
+        "interpreted",
+        "learner",
+        "_check",
+        "_native",
+        "metrics",
+        "files",
+        "network_graph",
+    }
     | DESCRIPTIONS,
 }
 # Pictures know of nodes only what they read from them; what can be drawn calls for them inside its methods.

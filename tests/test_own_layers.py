@@ -253,6 +253,17 @@ def test_a_subclass_that_changes_a_pass_is_honoured_and_one_that_does_not_runs_i
         assert bp.check_gradients(other, x, y).passed
 
 
+def test_the_graph_of_a_network_takes_a_changed_pass_too():
+    x, y = data(9, 2)
+    net = bp.Network([bp.Dense(5, 4), own.LeakyReLU(), bp.Dense(4, 2)], dtype="float64", seed=3)
+    value, _ = net.loss_and_gradient(x, y)
+    drawn = net.graph(x, y)
+    assert abs(float(drawn["L"].value) - value) <= tolerances.chain([5, 4, 2], 9, value, np.float64)
+    slopes = net.layers[0].gradients["weight"]
+    bound = tolerances.chain([5, 4, 2], 9, np.abs(slopes).max(), np.float64)
+    assert np.abs(drawn["W1"].grad - slopes).max() <= bound
+
+
 def test_a_pass_put_on_the_object_is_honoured():
     layer = bp.Identity()
     layer.forward = lambda x: 3.0 * x

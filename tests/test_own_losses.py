@@ -170,6 +170,18 @@ def test_the_history_weighs_the_batches_by_the_reduction(reduction):
     assert abs(loss - still.evaluate(x, y)["loss"]) <= tolerances.chain([3, 7, 2], 20, loss, np.float64)
 
 
+@every_other
+def test_the_graph_of_the_network_holds_it_with_the_same_gradient(loss):
+    net, (x, y) = network(loss), data()
+    value, _ = net.loss_and_gradient(x, y)
+    drawn = net.graph(x, y)
+    bound = tolerances.chain([3, 7, 2], 37, value, np.float64)
+    assert abs(float(drawn["L"].value) - value) <= bound
+    slopes = net.layers[0].gradients["weight"]
+    bound = tolerances.chain([3, 7, 2], 37, np.abs(slopes).max(), np.float64)
+    assert np.abs(drawn["W1"].grad - slopes).max() <= bound
+
+
 # When it goes wrong
 
 

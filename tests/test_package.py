@@ -6,11 +6,13 @@ import doctest
 import importlib
 import importlib.metadata
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from interpreter import python, run
 
@@ -144,3 +146,12 @@ def test_the_command_is_installed_under_the_name_of_the_package():
         point for point in importlib.metadata.entry_points(group="console_scripts") if point.name == "fastbp"
     ]
     assert callable(entry.load())
+
+
+def test_the_examples_of_own_losses_and_layers_in_the_readme_run(capsys):
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## Own losses and layers") : text.index("## Why it is fast")]
+    names: dict = {"x": np.random.default_rng(0).random((100, 64)), "y": np.arange(100.0) % 10}
+    for block in re.findall(r"```python\n(.*?)```", section, re.S):
+        exec(compile(block, "README.md", "exec"), names)
+    assert capsys.readouterr().out.count("gradients agree") == 3
