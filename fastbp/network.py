@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -28,9 +28,9 @@ class Network:
     ----------
     layers : iterable of Layer
         What the data goes through, in order; the network takes them over and draws their weights.
-    loss, optimizer : Loss or str, Optimizer or str
-        "mse" (default), "mae", "bce" (wants Sigmoid last) or "cross_entropy" (Softmax); "adam" (default)
-        or "sgd".
+    loss, optimizer : Loss, str or function, Optimizer or str
+        "mse" (default), "mae", "bce" (wants Sigmoid last), "cross_entropy" (Softmax), or a function of two
+        nodes of the graph, output and target; "adam" (default) or "sgd".
     dtype : {"float32", "float64"}
         Precision of all numbers; default float32.
     seed : int
@@ -59,7 +59,7 @@ class Network:
     def __init__(
         self,
         layers: Iterable[Layer],
-        loss: losses.Loss | str = "mse",
+        loss: losses.Loss | str | Callable[[Any, Any], Any] = "mse",
         optimizer: optimizers.Optimizer | str = "adam",
         *,
         dtype: DTypeLike = "float32",
@@ -148,7 +148,7 @@ class Network:
 
     @property
     def gradients(self) -> NDArray[Any]:
-        """The gradient left by `backward` or `loss_and_gradient`, laid out as `parameters`."""
+        """The gradient left by `backward`, `loss_and_gradient`, or a training that runs partly in Python."""
         return self._learner.gradients
 
     def fit(
@@ -319,7 +319,7 @@ class Network:
         Returns
         -------
         dict of str to float
-            "loss", and "rmse" for squared and absolute errors or "accuracy" for the cross entropies.
+            "loss"; "rmse" for squared and absolute errors, "accuracy" for the cross entropies.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.evaluate(data, target, _native.resolve_threads(threads))
