@@ -132,10 +132,11 @@ def test_load_of_a_subclass_gives_the_subclass(path):
     assert type(Named.load(path)) is Named
 
 
-def test_everything_that_the_package_describes_can_be_saved():
+def test_everything_that_the_package_describes_can_be_saved_but_for_functions():
     kinds = (bp.Layer, bp.Loss, bp.Optimizer, bp.Initializer)
     offered = {getattr(bp, name) for name in bp.__all__ if isinstance(getattr(bp, name), type)}
-    assert {kind for kind in offered if issubclass(kind, kinds)} - set(kinds) == set(files._KNOWN.values())
+    described = {kind for kind in offered if issubclass(kind, kinds)} - set(kinds)
+    assert described - {bp.CustomLoss} == set(files._KNOWN.values())
 
 
 # The file
