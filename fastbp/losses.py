@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastbp import _check
 
 if TYPE_CHECKING:
-    from fastbp.graph import Variable
+    from fastbp.node import Variable
 
 Values = NDArray[np.float64]
 
@@ -188,7 +188,7 @@ class CustomLoss(Loss):
 
     def _node(self, output: Values, target: Values) -> tuple[Variable, Variable]:
         """The nodes of output and loss."""
-        from fastbp.graph import Variable
+        from fastbp.node import Variable
 
         entered = Variable(output, name="output")
         loss = self.function(entered, Variable(target, name="target"))

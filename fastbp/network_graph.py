@@ -54,14 +54,15 @@ class NetworkGraph(Mapping[str, Variable]):
         self._nodes: dict[str, Variable] = {}
         number, node = 0, self._named("X", Variable(x))
         for layer in layers:
-            if isinstance(layer, Dense) and not layer._runs_in_python():
+            own = layer._runs_in_python()
+            if isinstance(layer, Dense) and not own:
                 number += 1
                 weight = self._named(f"W{number}", Variable(layer.weight))
                 bias = self._named(f"b{number}", Variable(layer.bias))
                 node = self._named(f"Z{number}", graph.affine(node, weight, bias))
-            elif layer.name == "identity":
+            elif layer.name == "identity" and not own:
                 self._named(f"A{number}", node)
-            elif layer.name in _ACTIVATIONS and not _is_own(layer):
+            elif layer.name in _ACTIVATIONS and not own:
                 node = self._named(f"A{number}", _ACTIVATIONS[layer.name](node))
             else:
                 node = self._named(f"A{number}", self._opaque(layer, node, number))
@@ -88,9 +89,7 @@ class NetworkGraph(Mapping[str, Variable]):
             lambda x, *_: twin.forward(x),
             lambda y, *inputs: (math.nan,) * len(inputs),  # the layer keeps them to itself
             (
-                lambda g, *_: np.array(
-                    twin.backward(g)
-                ),  # first: it leaves the derivatives by the parameters
+                lambda g, *_: np.array(twin.backward(g)),  # first: it leaves those by the parameters
                 *(lambda g, *_, key=key: np.array(twin.gradients[key]) for key in twin.parameters),
             ),
         )
@@ -151,18 +150,13 @@ def _as_output(y: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return one_hot
 
 
-def _is_own(description: Layer | Loss) -> bool:
-    """Whether a class of the user's stands behind it, which computes what it likes under whatever name."""
-    return not type(description).__module__.startswith("fastbp.")
-
-
 def _loss(loss: Loss, output: Variable, target: Variable) -> Variable:
     if hasattr(loss, "function"):
         node = loss.function(output, target)
         if not isinstance(node, Variable):
             raise TypeError(f"the loss gave a {type(node).__name__}, expected a node of the graph")
         return node
-    if loss.name in _TERMS and not _is_own(loss):
+    if loss.name in _TERMS and not loss._runs_in_python():
         terms = _TERMS[loss.name](output, target)
         return terms.mean() if loss.reduction == "mean" else terms.sum()
     operation = Operation(

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "_check": {"_native"},
     "_plan": {"_native", "layers", "activations", "architectures"},
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
-    "losses": {"_check", "graph"},  # late: a loss of a user's own is differentiated by the graph
+    "losses": {"_check", "node"},  # late: a loss of a user's own is differentiated by the graph
     "metrics": {"_native", "_check"},
     "atomic": set(),
     "files": {"_check", "atomic"} | DESCRIPTIONS,
