@@ -1,8 +1,10 @@
-"""The command line: ``fastbp info``, ``fastbp demo``, ``fastbp bench``."""
+"""The command line: ``fastbp info``, ``fastbp demo``, ``fastbp explain``, ``fastbp bench``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import sys
 import time
 from pathlib import Path
@@ -113,6 +115,29 @@ def compare_speed(x: Images, y: Labels) -> str:
     )
 
 
+def explain(arguments: argparse.Namespace) -> None:
+    """Print the tour or one of its chapters, with a pause between two where somebody sits at a terminal."""
+    from fastbp.explain import tour
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Hangul or box drawing shows what it has
+    if arguments.list:
+        print(tour.contents(arguments.language))
+        return
+    attended = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.no_pause
+    try:
+        chapters = tour.choose(arguments.chapter)
+        tour.write_chapters(chapters, arguments.language, arguments.save, pause if attended else print)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(f"fastbp explain: {error}") from None
+
+
+def pause() -> None:
+    """Wait for Enter; the end of the input goes on too."""
+    with contextlib.suppress(EOFError):
+        input("[Enter] ")
+
+
 def bench(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, and write them where asked."""
     from fastbp.bench import report
@@ -143,6 +168,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="how this build is made and how many threads it takes")
     commands.add_parser("demo", help="handwritten digits: train, check the gradients, compare, test")
+    command = commands.add_parser("explain", help="a guided tour of back propagation, computed as you read")
+    command.add_argument("chapter", nargs="?", metavar="CHAPTER", help="one chapter, by name or number")
+    command.add_argument("--list", action="store_true", help="what chapters there are")
+    command.add_argument("--language", choices=("en", "ko"), default="en", help="default: en")
+    command.add_argument("--save", type=Path, metavar="FOLDER", help="write the pictures there")
+    command.add_argument("--no-pause", action="store_true", help="do not wait for Enter between chapters")
     command = commands.add_parser("bench", help="speed beside NumPy, PyTorch, JAX and scikit-learn")
     for option, default, text in (
         ("--rivals", "numpy", "out of numpy, torch, jax, sklearn, or all that are installed"),
@@ -166,6 +197,8 @@ def main() -> None:
         bp.show_config()
     elif arguments.command == "demo":
         demo()
+    elif arguments.command == "explain":
+        explain(arguments)
     else:
         bench(arguments)
 
