@@ -41,6 +41,7 @@ def placeholders(chapter, language):
     found = []
     for _, name, form, _ in string.Formatter().parse(read(chapter, language)[1]):
         if name is not None:
+            name = name.partition("[")[0]
             head, _, labels = form.partition(";")
             worded = isinstance(page(chapter).values[name], Table)
             found.append((name, (head.count("|"), labels.count("|")) if worded else form))

@@ -29,7 +29,7 @@ def compute() -> Page:
     net.parameters[:] = np.concatenate([W1.ravel(), np.zeros(3), W2.ravel(), [B2]])
     nodes = net.graph(X, Y)
     rows = [
-        (name, str(nodes[name].shape), matrix(nodes[name].value), matrix(derivative(nodes[name])))
+        (name, str(nodes[name].shape), matrix(nodes[name].value, 5), matrix(derivative(nodes[name]), 5))
         for name in NAMES
     ]
     shapes = [(name, str(nodes[name].shape), str(derivative(nodes[name]).shape)) for name in NAMES]
@@ -39,12 +39,13 @@ def compute() -> Page:
     before = net.partial_fit(X, Y)
     values = {
         "code": Code(make_network),
+        "targets": Y[:, 0],
         "ln3": LN3,
         "rows": Table(rows),
         "shapes": Table(shapes),
         "equal_shapes": sum(node.shape == derivative(node).shape for node in map(nodes.__getitem__, NAMES)),
         "names": len(NAMES),
-        "shortcut": Table([[matrix(derivative(nodes["Z2"])), matrix(shortcut)]]),
+        "shortcut": Table([[matrix(derivative(nodes["Z2"]), 5), matrix(shortcut, 5)]]),
         "difference": np.abs(gradient - by_graph).max(),
         "parameters": net.parameters.size,
         "loss_before": before,
