@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastbp as bp
-from fastbp.explain.page import Code, Page, Table, derivative, number
+from fastbp.explain.page import Code, Page, Table, derivative
 from fastbp.graph import Variable
 
 Number = TypeVar("Number", Variable, NDArray[np.float64])
@@ -152,7 +152,9 @@ def _ends(surface: Surface, ways: Mapping[str, Way]) -> list[list[str]]:
     for way in ways.values():
         end = way[-1].round(3) + 0.0
         height = float(surface.height(*way[-1]))
-        rows.append([f"({end[0]:.3f}, {end[1]:.3f})", f"{height:.4f}", f"{slope(surface.height, way[-1]):.0e}"])
+        rows.append(
+            [f"({end[0]:.3f}, {end[1]:.3f})", f"{height:.4f}", f"{slope(surface.height, way[-1]):.0e}"]
+        )
     return rows
 
 
@@ -165,7 +167,7 @@ def _points(surface: Surface, ways: Mapping[str, Way]) -> list[list[str]]:
 
 
 def _ridge_rows() -> list[list[str]]:
-    """The first step after which the descent is past half of the way down from the saddle, for every start."""
+    """For every start the number of steps until each descent has left the ridge."""
     rows = []
     for start in RIDGE_STARTS:
         row = [f"({start[0]:g}, {start[1]:g})"]

@@ -25,7 +25,7 @@ class Sigmoid(bp.Layer):
 
 
 def compute() -> Page:
-    """Sigmoid written by hand beside the library's and beside its Jacobian; an affine layer and its shapes."""
+    """Sigmoid written by hand beside the library's and its Jacobian; an affine layer and its shapes."""
     z = np.array([[-1.0, 0.0, 2.0]])
     dout = np.array([[1.0, 2.0, 3.0]])
     own, built_in = Sigmoid(), bp.Sigmoid()
@@ -53,7 +53,9 @@ def compute() -> Page:
     ]
     values = {
         "code": Code(Sigmoid),
-        "arrays": Table([(name, matrix(array)) for name, array in (("x", z), ("out", out), ("dout", dout), ("dx", dz))]),
+        "arrays": Table(
+            [(name, matrix(array)) for name, array in (("x", z), ("out", out), ("dout", dout), ("dx", dz))]
+        ),
         "difference": difference,
         "jacobian": Table([[matrix(jacobian), matrix(dout @ jacobian), matrix(dz)]]),
         "shapes": Table(shapes),

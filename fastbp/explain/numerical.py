@@ -55,6 +55,9 @@ def compute() -> Page:
 def _draw(sizes: list[int], back: list[float], forth: list[float], path: Path) -> None:
     from fastbp.charts import draw_curves
 
-    series = {"back propagation": np.array([sizes, back]), "numerical differentiation": np.array([sizes, forth])}
+    series = {
+        "back propagation": np.array([sizes, back]),
+        "numerical differentiation": np.array([sizes, forth]),
+    }
     title, x_label, y_label = "All derivatives of a network", "parameters", "milliseconds"
     draw_curves(series, path, title=title, x_label=x_label, y_label=y_label, log_x=True, log_y=True)

@@ -18,8 +18,8 @@ PLACE = 10.0  # a prediction whose errors are compared
 
 
 def fit_constant(loss: str, targets: tuple[float, ...]) -> list[float]:
-    """The prediction after every update: at x = 0 the output of a layer is its bias."""
-    net = bp.Network([bp.Dense(1, 1)], loss=loss, optimizer=bp.SGD(lr=LEARNING_RATE), dtype="float64")
+    optimizer = bp.SGD(lr=LEARNING_RATE)
+    net = bp.Network([bp.Dense(1, 1)], loss=loss, optimizer=optimizer, dtype="float64")
     x = np.zeros((len(targets), 1))
     way = []
     for _ in range(UPDATES + 1):
@@ -29,7 +29,7 @@ def fit_constant(loss: str, targets: tuple[float, ...]) -> list[float]:
 
 
 def compute() -> Page:
-    """The way of the prediction under both losses, with the outlier and without, and what each error weighs."""
+    """The way of the prediction under both losses, with the outlier and without; what each error weighs."""
     ways = {loss: fit_constant(loss, TARGETS) for loss in ("mse", "mae")}
     without = {loss: fit_constant(loss, TARGETS[:-1])[-1] for loss in ways}
     target = np.array(TARGETS)[:, None]
@@ -37,7 +37,13 @@ def compute() -> Page:
     squared, absolute = bp.MeanSquaredError(), bp.MeanAbsoluteError()
     slopes = [loss.gradient(output, target)[:, 0] for loss in (squared, absolute)]
     weights = [
-        (number(aim), number(PLACE - aim), number((PLACE - aim) ** 2), number(abs(PLACE - aim)), *map(number, pair))
+        (
+            number(aim),
+            number(PLACE - aim),
+            number((PLACE - aim) ** 2),
+            number(abs(PLACE - aim)),
+            *map(number, pair),
+        )
         for aim, *pair in zip(TARGETS, *slopes, strict=True)
     ]
     values = {
@@ -48,7 +54,6 @@ def compute() -> Page:
         "way": Table([[f"{at:,}", number(ways["mse"][at]), number(ways["mae"][at])] for at in SHOWN]),
         "mse": ways["mse"][-1],
         "mae": ways["mae"][-1],
-        "mean": np.mean(TARGETS),
         "median": np.median(TARGETS),
         "mse_without": without["mse"],
         "mae_without": without["mae"],
@@ -61,4 +66,12 @@ def _draw(mse: float, mae: float, path: Path) -> None:
 
     at = np.arange(1, len(TARGETS) + 1)
     lines = {f"MSE: {mse:.4g}": np.full(len(at), mse), f"MAE: {mae:.3g}": np.full(len(at), mae)}
-    draw_points(at, TARGETS, path, lines=lines, title="A constant fitted to 1, 2, 3, 100", x_label="sample", y_label="target")
+    draw_points(
+        at,
+        TARGETS,
+        path,
+        lines=lines,
+        title="A constant fitted to 1, 2, 3, 100",
+        x_label="sample",
+        y_label="target",
+    )

@@ -1,14 +1,15 @@
 """A page of the tour: what a chapter computed, set into the text of a language.
 
-A text is a template for `str.format`.  It names what the chapter computed, ``{total:g}``, and brings all words
-itself, those of tables too: ``{table:first head|second head;label of the first row|of the second}``.
+A text is a template for `str.format`, its first line the title.  It names what the chapter computed,
+``{total:g}``, and brings all words itself, those of tables too:
+``{table:first head|second head;label of the first row|of the second}``.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -24,7 +25,10 @@ from fastbp.graph import Variable
 LANGUAGES = ("en", "ko")
 TEXTS = Path(__file__).with_name("texts")
 MARGIN = " " * 4
+WIDTH = 96  # of prose, in columns of a terminal
 APART = 3  # spaces between the columns of a table
+# Where a line may end: at a space, but for those around a sign, so that a formula stays together.
+SEPARABLE = re.compile(r"(?<![-=·←+≈*/]) (?![-=·←+≈*/] )")
 BLOCKS = " ▏▎▍▌▋▊▉█"  # a character filled by eighths
 
 
@@ -52,8 +56,25 @@ def read(chapter: str, language: str) -> tuple[str, str]:
 
 
 def render(page: Page, template: str) -> str:
-    """The text with the chapter's values in their places."""
-    return template.format_map(page.values)
+    """The text with the chapter's values in their places, its prose filled into lines."""
+    return "\n\n".join(map(filled, template.format_map(page.values).split("\n\n")))
+
+
+def filled(paragraph: str) -> str:
+    """Words filled into lines, items of a list under their dashes; what is indented stays as it is."""
+    if paragraph.startswith(MARGIN):
+        return paragraph
+    lines = []
+    for item in paragraph.replace("\n  ", " ").replace("\n- ", "\n\n- ").split("\n\n"):
+        line, *words = SEPARABLE.split(item.replace("\n", " "))
+        for word in words:
+            if columns.width(line) + 1 + columns.width(word) > WIDTH:
+                lines.append(line)
+                line = f"  {word}" if paragraph.startswith("- ") else word
+            else:
+                line += f" {word}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 class Table:

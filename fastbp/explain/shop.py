@@ -7,7 +7,11 @@ from fastbp.graph import Variable
 
 
 def shop(
-    apples: Variable, apple_price: Variable, mandarins: Variable, mandarin_price: Variable, tax: Variable
+    apples: Variable,
+    apple_price: Variable,
+    mandarins: Variable,
+    mandarin_price: Variable,
+    tax: Variable,
 ) -> Variable:
     fruit = apples * apple_price + mandarins * mandarin_price
     total = fruit * tax

@@ -17,9 +17,8 @@ LEARNING_RATE = 0.1
 UPDATES = (0, 1, 10, 100, 1_000)
 
 
-def three_layers(
-    x: Variable, w1: Variable, b1: Variable, w2: Variable, b2: Variable, w3: Variable, b3: Variable
-) -> Variable:
+def three_layers(x: Variable, parameters: list[Variable]) -> Variable:
+    w1, b1, w2, b2, w3, b3 = parameters
     h1 = graph.sigmoid(x @ w1 + b1)
     h2 = graph.sigmoid(h1 @ w2 + b2)
     return h2 @ w3 + b3
@@ -38,7 +37,7 @@ def compute() -> Page:
     net = make_network()
     dense = [layer for layer in net.layers if isinstance(layer, bp.Dense)]
     parameters = [Variable(array) for layer in dense for array in (layer.weight, layer.bias)]
-    y_hat = three_layers(Variable(x), *parameters)
+    y_hat = three_layers(Variable(x), parameters)
     error = graph.square(y_hat - y)
     j1, j2 = error[:, 0].sum(), error[:, 1].sum()
     j = j1 + j2

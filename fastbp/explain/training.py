@@ -22,7 +22,7 @@ def learn_xor() -> tuple[bp.Network, list[float]]:
     net = bp.Network(layers, loss="bce", optimizer=bp.SGD(lr=0.5), dtype="float64", seed=0)
     losses: list[float] = []
     while len(losses) < MOST_UPDATES and (not losses or losses[-1] > TOLERANCE):
-        losses.append(net.partial_fit(*XOR))  # one forward and one backward pass, all weights moved
+        losses.append(net.partial_fit(*XOR))  # forward, backward, and one step of all weights
     return net, losses
 
 
@@ -30,8 +30,8 @@ def learn_digits() -> tuple[bp.Network, bp.History]:
     x, y = bp.datasets.load_digits()
     layers = bp.mlp([64, 128, 10], activation="relu", output="softmax")
     net = bp.Network(layers, loss="cross_entropy", optimizer=bp.Adam(lr=1e-3), seed=0)
-    unseen = x[LEARNING:], y[LEARNING:]
-    history = net.fit(x[:LEARNING], y[:LEARNING], EPOCHS, validation_data=unseen, verbose=False)
+    seen, unseen = (x[:LEARNING], y[:LEARNING]), (x[LEARNING:], y[LEARNING:])
+    history = net.fit(*seen, EPOCHS, validation_data=unseen, verbose=False)
     return net, history
 
 
@@ -51,7 +51,10 @@ def compute() -> Page:
         "updates": len(losses),
         "losses": Table([(f"{at:,}", number(losses[at - 1])) for at in shown]),
         "answers": Table(
-            [(f"{a:g}, {b:g}", f"{aim:g}", f"{got:.3f}") for (a, b), aim, got in zip(*XOR, answers, strict=True)]
+            [
+                (f"{a:g}, {b:g}", f"{aim:g}", f"{got:.3f}")
+                for (a, b), aim, got in zip(*XOR, answers, strict=True)
+            ]
         ),
         "digits_code": Code(learn_digits),
         "parameters": digits.parameters.size,
@@ -65,8 +68,13 @@ def compute() -> Page:
         "guessing": 100 / len(np.unique(y)),
     }
     series = {"seen": history.loss, "not seen": history.val_loss}
-    return Page(values, {"xor.svg": partial(_draw, {"loss": losses}, "XOR", "update"),
-                         "digits.svg": partial(_draw, series, "Handwritten digits", "epoch")})
+    return Page(
+        values,
+        {
+            "xor.svg": partial(_draw, {"loss": losses}, "XOR", "update"),
+            "digits.svg": partial(_draw, series, "Handwritten digits", "epoch"),
+        },
+    )
 
 
 def _draw(series: dict[str, list[float]], title: str, x_label: str, path: Path) -> None:

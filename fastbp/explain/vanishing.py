@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 import fastbp as bp
-from fastbp.explain.page import Page, Table, bar, number
 from fastbp.activations import ACTIVATIONS
+from fastbp.explain.page import Page, Table, bar, number
 
 DEPTH, WIDTH, SAMPLES = 10, 64, 128
 DEPTHS = (2, 5, 10, 20)  # hidden layers of the table by depth
 SMALL, LARGE, XAVIER, HE = bp.Normal(0.05), bp.Normal(0.5), bp.Xavier(), bp.He()
-FITTING = {
+FITTING: dict[str, tuple[str, bp.Initializer]] = {
     "sigmoid, Xavier": ("sigmoid", XAVIER),
     "tanh, Xavier": ("tanh", XAVIER),
     "ReLU, He": ("relu", HE),
 }
-OTHERS = {
+OTHERS: dict[str, tuple[str, bp.Initializer]] = {
     "sigmoid, N(0, 0.05²)": ("sigmoid", SMALL),
     "tanh, N(0, 0.05²)": ("tanh", SMALL),
     "ReLU, N(0, 0.05²)": ("relu", SMALL),
@@ -63,9 +63,7 @@ def compute() -> Page:
     values = {
         "depth": DEPTH,
         "width": WIDTH,
-        "slopes": Table(
-            [tuple(map(number, layer.backward(np.ones_like(places))[0])) for layer in slopes]
-        ),
+        "slopes": Table([tuple(map(number, layer.backward(np.ones_like(places))[0])) for layer in slopes]),
         "fitting": Table(with_bars),
         "others": Table(plain),
         "by_depth": Table(by_depth),
