@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE, CORE = ROOT / "fastbp", ROOT / "src_cython"
 
 DESCRIPTIONS = {"layers", "activations", "architectures", "losses", "optimizers", "initializers"}
-ON_TOP = {"bench", "gradients", "__main__"}
+ON_TOP = {"bench", "explain", "gradients", "__main__"}
 
 # The modules of the package that each may import; those on top may import any but each other's command line.
 MAY_IMPORT = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 import fastbp as bp
 from fastbp.explain.page import Code, Page, Table, matrix
+
+Array = NDArray[np.float64]
 
 X = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 W = np.array([[1.0, 0.0, -1.0, 2.0], [0.0, 1.0, 1.0, -1.0]])
@@ -16,11 +16,11 @@ B = np.array([1.0, 2.0, 3.0, 4.0])
 
 
 class Sigmoid(bp.Layer):
-    def forward(self, x: Any, threads: int | None = None) -> NDArray[Any]:
+    def forward(self, x: Array) -> Array:
         self.out = 1.0 / (1.0 + np.exp(-x))
         return self.out
 
-    def backward(self, dout: Any, threads: int | None = None) -> NDArray[Any]:
+    def backward(self, dout: Array) -> Array:
         return dout * (1.0 - self.out) * self.out
 
 
@@ -34,9 +34,13 @@ def compute() -> Page:
         np.abs(built_in.forward(z) - out).max(),
         np.abs(built_in.backward(dout) - dz).max(),
     )
-    jacobian = np.stack(
-        [bp.numerical_gradient(lambda at, k=k: float(own.forward(at)[0, k]), z)[0] for k in range(z.size)]
-    )
+    jacobian = []
+    for column in range(z.shape[1]):
+
+        def output(at: Array, column: int = column) -> float:
+            return float(own.forward(at)[0, column])
+
+        jacobian.append(bp.numerical_gradient(output, z)[0])
     affine = bp.Dense(2, 4, dtype="float64")
     affine.weight[:], affine.bias[:] = W, B
     dz_affine = np.ones((3, 4))

@@ -28,7 +28,7 @@ MARGIN = " " * 4
 WIDTH = 96  # of prose, in columns of a terminal
 APART = 3  # spaces between the columns of a table
 # Where a line may end: at a space, but for those around a sign, so that a formula stays together.
-SEPARABLE = re.compile(r"(?<![-=·←+≈*/]) (?![-=·←+≈*/] )")
+SEPARABLE = re.compile(r"(?<![-=·←+≈*/])(?<!ln) (?![-=·←+≈*/] )")
 BLOCKS = " ▏▎▍▌▋▊▉█"  # a character filled by eighths
 
 

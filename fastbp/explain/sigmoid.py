@@ -40,8 +40,8 @@ def compute() -> Page:
         four.backward()
         one.backward()
         formula = one.value * (1 - one.value)
-        numbers = place, one.value, derivative(by_four), derivative(by_one), formula
-        beside.append([number(entry, 5) for entry in numbers])
+        row = place, one.value, derivative(by_four), derivative(by_one), formula
+        beside.append([number(entry, 5) for entry in row])
     values = {
         "code": Code(four_nodes),
         "graph": Graph(y),
