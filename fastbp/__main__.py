@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -128,14 +129,19 @@ def explain(arguments: argparse.Namespace) -> None:
     try:
         chapters = tour.choose(arguments.chapter)
         tour.write_chapters(chapters, arguments.language, arguments.save, pause if attended else print)
+    except BrokenPipeError:  # the reader of a pipe has read enough; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"fastbp explain: {error}") from None
 
 
 def pause() -> None:
-    """Wait for Enter; the end of the input goes on too."""
+    """Wait for Enter, or Ctrl-C to leave; the end of the input goes on too."""
     with contextlib.suppress(EOFError):
-        input("[Enter] ")
+        try:
+            input("[Enter] ")
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
 
 
 def bench(arguments: argparse.Namespace) -> None:

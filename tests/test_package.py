@@ -74,6 +74,7 @@ def test_the_installed_files_hold_the_types_the_data_and_no_sources():
     assert "fastbp/py.typed" in names
     assert "fastbp/_core.pyi" in names
     assert "fastbp/data/digits.npz" in names
+    assert "fastbp/explain/texts/ko/shop.txt" in names
     assert not [name for name in names if name.endswith((".c", ".pyx", ".pxd", ".h", ".cpp"))]
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "src_cython/"))]
 

@@ -96,7 +96,7 @@ def write_chapters(
         title, template = read(name, language)
         heading = f"{places[name]}. {title}"
         page = CHAPTERS[name]()
-        print(heading, "═" * columns.width(heading), "", render(page, template), "", sep="\n")
+        print(heading, "═" * columns.width(heading), "", render(page, template), "", sep="\n", flush=True)
         if folder is not None:
             for picture, draw in page.pictures.items():
                 draw(Path(folder, picture))

@@ -21,7 +21,6 @@ FITTING: dict[str, tuple[str, bp.Initializer]] = {
     "ReLU, He": ("relu", HE),
 }
 OTHERS: dict[str, tuple[str, bp.Initializer]] = {
-    "sigmoid, N(0, 0.05²)": ("sigmoid", SMALL),
     "tanh, N(0, 0.05²)": ("tanh", SMALL),
     "ReLU, N(0, 0.05²)": ("relu", SMALL),
     "ReLU, N(0, 0.5²)": ("relu", LARGE),
