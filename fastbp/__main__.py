@@ -98,21 +98,20 @@ def with_distortions(x: Images, y: Labels) -> tuple[Images, Labels]:
 
 def compare_speed(x: Images, y: Labels) -> str:
     """Time the same training, from the same start and in the same order, beside the NumPy baseline."""
-    from fastbp.bench.tables import duration, ratio
-    from fastbp.bench.timing import Effort, peak_job
-    from fastbp.bench.training import measure_problem
+    from fastbp.bench.rows import Effort
+    from fastbp.bench.tables import LAYOUTS, quantity, ratio
+    from fastbp.bench.training import contenders, measure_problem, new_row
     from fastbp.bench.workloads import Workload, assemble
 
     workload = Workload("demo", SIZES, "relu", "cross_entropy", "adam", 1e-3, BATCH_SIZE, steps=64)
     problem = assemble(workload, x[: workload.samples], y[: workload.samples])
-    threads = _native.resolve_threads(None)
-    effort = Effort(repeats=3, seconds=0.1)
-    peak = peak_job(_native.kernels(np.dtype(np.float32)), threads, effort.seconds)
-    row = measure_problem(problem, ["numpy"], threads, effort, peak)
+    row = new_row("training", problem, _native.resolve_threads(None))
+    measure_problem(row, problem, contenders(["numpy"]), Effort(seconds=0.3))
     own, numpy = row.results.values()
+    scale = LAYOUTS["training"].scale
     return (
-        f"a step of {BATCH_SIZE} images takes {duration(own)} us (minimum / median), "
-        f"the same in NumPy {duration(numpy)} us, {ratio(numpy, own)} times longer"
+        f"a step of {BATCH_SIZE} images takes {quantity(own, scale)} us (minimum / median), "
+        f"the same in NumPy {quantity(numpy, scale)} us, {ratio(numpy, own)} times longer"
     )
 
 
@@ -146,25 +145,31 @@ def pause() -> None:
 
 def bench(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, and write them where asked."""
-    from fastbp.bench import report
-    from fastbp.bench.timing import Effort
+    from fastbp.bench import charts, report
+    from fastbp.bench.rows import Effort, Task
 
-    effort = Effort(repeats=2, seconds=0.01, quick=True) if arguments.quick else Effort(arguments.repeats)
     try:
-        names, rivals = report.parse_names(arguments.workloads), report.parse_rivals(arguments.rivals)
-        threads = report.parse_threads(arguments.threads)
-        if arguments.repeats < 1:
-            raise ValueError(f"repeats is {arguments.repeats}, expected a whole number >= 1")
+        sections = report.parse_sections(arguments.sections)
+        workloads = report.parse_workloads(arguments.workloads)
+        rivals, threads = report.parse_rivals(arguments.rivals), report.parse_threads(arguments.threads)
+        if not 0 < arguments.seconds < float("inf"):
+            raise ValueError(f"seconds is {arguments.seconds}, expected a number above 0")
         if arguments.write:
-            report.split_at_markers(arguments.write)
-    except (OSError, ValueError) as error:
+            report.blocks_of(arguments.write, sections)
+        if arguments.plot:
+            charts.require_matplotlib()
+    except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"fastbp bench: {error}") from None
-    result = report.run(names, rivals, threads, effort, command=" ".join(["fastbp", *sys.argv[1:]]))
+    effort = Effort(0.0 if arguments.quick else arguments.seconds, arguments.quick)
+    task = Task("", 1, None, workloads, rivals, effort)
+    result = report.run(sections, threads, task, command=" ".join(["fastbp", *sys.argv[1:]]))
     print(result.text())
     if arguments.write:
-        report.write_between_markers(arguments.write, result.markdown())
+        report.write_blocks(arguments.write, sections, result.markdown)
     if arguments.json:
         arguments.json.write_text(result.json() + "\n", encoding="utf-8")
+    if arguments.plot:
+        charts.write(result.rows, arguments.plot)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -180,19 +185,31 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--language", choices=("en", "ko"), default="en", help="default: en")
     command.add_argument("--save", type=Path, metavar="FOLDER", help="write the pictures there")
     command.add_argument("--no-pause", action="store_true", help="do not wait for Enter between chapters")
-    command = commands.add_parser("bench", help="speed beside NumPy, PyTorch, JAX and scikit-learn")
+    command = commands.add_parser(
+        "bench",
+        help="speed beside NumPy, PyTorch, JAX and scikit-learn",
+        description="Measure speed and memory; on two cores all of it takes about ten minutes.",
+    )
     for option, default, text in (
+        (
+            "--sections",
+            "all",
+            "out of training, kernels, numerical, calls, cold, memory, growth, levels, threads, phases",
+        ),
+        ("--workloads", "all", "such as tiny,mnist, where a section goes through them"),
         ("--rivals", "numpy", "out of numpy, torch, jax, sklearn, or all that are installed"),
         ("--threads", "1,all", "such as 1,2; all is every core"),
-        ("--workloads", "all", "such as tiny,mnist,kernels,numerical"),
     ):
         command.add_argument(option, default=default, metavar="A,B", help=f"{text} (default: {default})")
-    command.add_argument("--repeats", type=int, default=7, metavar="N", help="turns of everyone (default: 7)")
+    command.add_argument(
+        "--seconds", type=float, default=1.5, metavar="S", help="for everyone in each row (default: 1.5)"
+    )
     command.add_argument("--quick", action="store_true", help="a smoke run: small problems, no real times")
     command.add_argument(
-        "--write", type=Path, metavar="FILE", help="Markdown between the markers in this file"
+        "--write", type=Path, metavar="FILE", help="Markdown between the sections' markers in this file"
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="everything measured")
+    command.add_argument("--plot", type=Path, metavar="FOLDER", help="charts as SVG files (matplotlib)")
     return parser
 
 

@@ -27,6 +27,7 @@ class Baseline:
         self.gradient = np.empty_like(self.flat)
         self.first_moment, self.second_moment = np.zeros_like(self.flat), np.zeros_like(self.flat)
         self.scratch = np.empty_like(self.flat)
+        self._update = self._adam if work.optimizer == "adam" else self._gradient_descent
         self.layers = layer_views(self.flat, work.sizes)
         self.layer_gradients = layer_views(self.gradient, work.sizes)
         self.outputs = [np.empty((work.batch_size, size), dtype) for size in work.sizes[1:]]
@@ -49,16 +50,19 @@ class Baseline:
     def train(self, epochs: int) -> None:
         """Train on for this many epochs: rows in order, gathered once an epoch, cut into batches."""
         batch, orders = self.workload.batch_size, self.problem.orders
-        update = self._adam if self.workload.optimizer == "adam" else self._gradient_descent
         x, y = self.x, self.y
         for _ in range(epochs):
             if self.workload.shuffled:
                 order = orders[self.epoch % len(orders)]
                 x, y = self.x[order], self.y[order]
             for start in range(0, len(x), batch):
-                self._backpropagate(x[start : start + batch], y[start : start + batch])
-                update()
+                self.update(x[start : start + batch], y[start : start + batch])
             self.epoch += 1
+
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        """One update on these rows as one batch."""
+        self.backpropagate(x, y)
+        self._update()
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The last layer's output."""
@@ -73,7 +77,8 @@ class Baseline:
             a = z
         return a
 
-    def _backpropagate(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+    def backpropagate(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        """Form the gradient of the loss over these rows."""
         rows = len(x)
         outputs = [x, *(buffer[:rows] for buffer in self.outputs)]
         delta = self._forward(x, outputs[1:])

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastbp import _native
 from fastbp.bench.baseline import activation_backward, activation_forward, affine_backward, affine_forward
-from fastbp.bench.timing import Effort, Result, Row, fill, repeated, repetitions, seconds_of
+from fastbp.bench.rows import Result, Row, Task
+from fastbp.bench.timing import call_job, fill, peak_job
 
 # Relative to the largest entry: float32 rounds to 6e-8, and sums of up to 1,024 terms to some 1e-6 of it.
 TOLERANCE = 1e-5
@@ -37,16 +38,17 @@ class Kernel:
     numpy: Function
 
 
-def measure(threads: int, effort: Effort, peak: Callable[[], float]) -> Iterator[Row]:
+def measure(task: Task) -> Iterator[Row]:
     """One row for each kernel and shape."""
-    for kernel in make_kernels(threads, quick=effort.quick):
-        row = Row("kernels", kernel.name, kernel.detail, threads, {}, kernel.flops)
+    peak = peak_job(task.threads)
+    for kernel in make_kernels(task.threads, quick=task.effort.quick):
+        row = Row("kernels", kernel.name, kernel.detail, task.threads, {}, kernel.flops)
         jobs = {}
         for name, function in (("fastbp", kernel.native), ("NumPy", kernel.numpy)):
             error = largest_error(kernel, function)
             row.results[name] = Result(error, error <= TOLERANCE)
-            jobs[name] = kernel_job(function, [*kernel.arguments, *kernel.outputs], effort.seconds / 4)
-        yield fill(row, jobs, peak, effort.repeats)
+            jobs[name] = call_job(partial(function, *kernel.arguments, *kernel.outputs))
+        yield fill(row, jobs, task.effort, peak if kernel.flops else None)
 
 
 def largest_error(kernel: Kernel, function: Function) -> float:
@@ -56,13 +58,6 @@ def largest_error(kernel: Kernel, function: Function) -> float:
     function(*kernel.arguments, *kernel.outputs)
     pairs = zip(kernel.outputs, exact, strict=True)
     return float(np.max([np.abs(output - right).max() / np.abs(right).max() for output, right in pairs]))
-
-
-def kernel_job(function: Function, arrays: Arrays, seconds: float) -> Callable[[], float]:
-    """A job that calls the kernel for about so many seconds and returns those of one call."""
-    loop = repeated(lambda: function(*arrays))
-    calls = repetitions(loop, seconds)
-    return lambda: seconds_of(lambda: loop(calls)) / calls
 
 
 def make_kernels(threads: int, *, quick: bool = False) -> Iterator[Kernel]:

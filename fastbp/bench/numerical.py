@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastbp as bp
-from fastbp.bench.timing import Effort, Result, Row, fill, repeated, repetitions, seconds_of
+from fastbp.bench.rows import Result, Row, Task
+from fastbp.bench.timing import Job, call_job, fill, seconds_of
 
 FEATURES, CLASSES, SAMPLES = 16, 4, 16
 WIDTHS = (4, 48, 480, 4_800, 48_000)  # about 10^2 to 10^6 parameters
 SUBSET = 100  # derivatives compared and timed; the time for all is in proportion to it
 
 
-def measure(threads: int, effort: Effort, peak: Callable[[], float]) -> Iterator[Row]:
+def measure(task: Task) -> Iterator[Row]:
     """One row for each width of the hidden layer, in float64.
 
     Both ways use the same compiled forward pass, so that the ratio is that of the methods.
     """
-    for width in WIDTHS[: 2 if effort.quick else None]:
+    for width in WIDTHS[: 2 if task.effort.quick else None]:
         net, x, y = make_case(width)
         check = bp.check_gradients(net, x, y, subset=SUBSET)
         results = {
             "back propagation": Result(check.max_relative_error, check.passed),
             "numerical": Result(check.max_relative_error, check.passed),
         }
-        row = Row("numerical", f"{net.parameters.size:,}", f"{FEATURES}-{width}-{CLASSES}", threads, results)
+        network = f"{FEATURES}-{width}-{CLASSES}"
+        row = Row("numerical", f"{net.parameters.size:,}", network, task.threads, results)
         jobs = {
-            "back propagation": back_propagation_job(net, x, y, threads, effort.seconds / 4),
-            "numerical": numerical_job(net, x, y, threads),
+            "back propagation": call_job(partial(net.loss_and_gradient, x, y, threads=task.threads)),
+            "numerical": numerical_job(net, x, y, task.threads),
         }
-        yield fill(row, jobs, peak, effort.repeats)
+        yield fill(row, jobs, task.effort)
 
 
 def make_case(width: int) -> tuple[bp.Network, NDArray[np.float64], NDArray[np.int64]]:
@@ -44,18 +47,7 @@ def make_case(width: int) -> tuple[bp.Network, NDArray[np.float64], NDArray[np.i
     return bp.Network(layers, loss="cross_entropy", dtype="float64", seed=0), x, y
 
 
-def back_propagation_job(
-    net: bp.Network, x: NDArray[np.float64], y: NDArray[np.int64], threads: int, seconds: float
-) -> Callable[[], float]:
-    """A job that returns the seconds of all derivatives by back propagation."""
-    loop = repeated(lambda: net.loss_and_gradient(x, y, threads=threads))
-    calls = repetitions(loop, seconds)
-    return lambda: seconds_of(lambda: loop(calls)) / calls
-
-
-def numerical_job(
-    net: bp.Network, x: NDArray[np.float64], y: NDArray[np.int64], threads: int
-) -> Callable[[], float]:
+def numerical_job(net: bp.Network, x: NDArray[np.float64], y: NDArray[np.int64], threads: int) -> Job:
     """A job that returns the seconds of all derivatives by central differences."""
     count = min(SUBSET, net.parameters.size)
     start = net.parameters[:count].copy()

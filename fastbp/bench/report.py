@@ -1,110 +1,100 @@
-"""The benchmark as a whole: start the measuring processes, head the result, print it and write it."""
+"""The benchmark as a whole: measure section by section, head the result, print it and write it."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import subprocess
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 from fastbp import __version__, _native
+from fastbp.bench.processes import measured
 from fastbp.bench.rivals import RIVALS
-from fastbp.bench.tables import SECTIONS, Table, duration, make_table, plural
-from fastbp.bench.timing import Effort, Result, Row, process_environment
+from fastbp.bench.rows import Row, Task
+from fastbp.bench.sections import SECTIONS, tasks
+from fastbp.bench.tables import LAYOUTS, Table, make_table, plural, quantity
 from fastbp.bench.workloads import WORKLOADS
 
-NAMES = (*WORKLOADS, "kernels", "numerical")
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+BLOCK = re.compile(r"(<!-- benchmark (\w+) -->\n).*?(<!-- /benchmark \2 -->)", re.DOTALL)
 
 
 @dataclass
 class Report:
-    """What was measured, where and how."""
+    """What was measured, by section, where and how."""
 
     header: dict[str, str]
-    rows: list[Row]
+    rows: dict[str, list[Row]] = field(default_factory=dict)
 
-    def tables(self, *sections: str) -> list[Table]:
-        """One table for each of the sections and each number of threads."""
-        rows = [row for section in sections for row in self.rows if row.section == section]
-        groups = groupby(rows, key=lambda row: (row.section, row.threads))
-        return [make_table(list(group), self.peak(threads)) for (_, threads), group in groups]
-
-    def peak(self, threads: int) -> float:
-        """What the machine does at the most, in flops a second: the median over all rows of each row's best.
-
-        Neither a burst at a high clock nor a row that was disturbed decides.
-        """
-        return median(row.peak for row in self.rows if row.threads == threads)
+    def tables(self, section: str) -> list[Table]:
+        """One table for each kind of row and each number of threads in a section."""
+        groups: dict[tuple[str, int], list[Row]] = {}
+        for row in self.rows.get(section, []):
+            groups.setdefault((row.table, row.threads), []).append(row)
+        return [make_table(group) for group in groups.values()]
 
     def text(self) -> str:
         """For the terminal."""
         width = max(map(len, self.header))
         header = "\n".join(f"{name:<{width}}  {value}" for name, value in self.header.items())
-        return "\n\n".join([header, *(table.text() for table in self.tables(*SECTIONS))])
+        return "\n\n".join([header, *(table.text() for name in self.rows for table in self.tables(name))])
 
-    def markdown(self) -> str:
-        """For a page: training in full view, the rest folded away."""
-        shown = [table.markdown() for table in self.tables("training")]
-        folded = [table.markdown() for table in self.tables("kernels", "numerical")]
-        if folded:
-            summary = "<summary>Single kernels; back propagation and numerical differentiation</summary>"
-            shown += ["<details>\n" + summary, *folded, "</details>"]
-        shown.append("; ".join(f"{name}: {value}" for name, value in self.header.items()))
-        return "\n\n".join(shown)
+    def markdown(self, section: str) -> str:
+        """For a page: the tables of one section, and where and how they came to be."""
+        header = "; ".join(f"{name}: {value}" for name, value in self.header.items())
+        return "\n\n".join([*(table.markdown() for table in self.tables(section)), header])
 
     def json(self) -> str:
         """Everything, every turn."""
-        return json.dumps({"header": self.header, "rows": [asdict(row) for row in self.rows]}, indent=1)
+        rows = {section: [asdict(row) for row in rows] for section, rows in self.rows.items()}
+        return json.dumps({"header": self.header, "sections": rows}, indent=1)
 
 
-def run(
-    names: Sequence[str], rivals: Sequence[str], threads: Sequence[int], effort: Effort, command: str
-) -> Report:
-    """Measure, one process for each number of threads, and say on standard error how far it is."""
+def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: str) -> Report:
+    """Measure, and say on standard error how far it is."""
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    rows: list[Row] = []
-    for count in threads:
-        for row in measured(names, rivals, count, effort):
+    report = Report({})
+    for part in tasks(sections, threads, task):
+        rows = report.rows.setdefault(part.section, [])
+        for row in measured(part):
             rows.append(row)
-            times = ", ".join(f"{name} {duration(result)}" for name, result in row.results.items())
-            print(f"{plural(count)}, {row.section} {row.name} {row.detail}: {times} us", file=sys.stderr)
-    report = Report({}, rows)
+            print(progress(row), file=sys.stderr)
     machine = _native.config()
-    peaks = [f"{report.peak(count) / 1e9:.0f} GFLOP/s on {plural(count)}" for count in threads]
     report.header = {
         "processor": f"{machine['processor']}, {machine['cores available']} cores, level {machine['level']}",
-        "peak": ", ".join(peaks),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions(rivals).items()),
+        "peak": peaks([row for rows in report.rows.values() for row in rows]),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions(task.rivals).items()),
         "load average before": load,
         "command": command,
     }
+    if not report.header["peak"]:
+        del report.header["peak"]
     return report
 
 
-def measured(names: Sequence[str], rivals: Sequence[str], threads: int, effort: Effort) -> Iterator[Row]:
-    """The rows of one measuring process, as they come."""
-    task = {"names": list(names), "rivals": list(rivals), "threads": threads, "effort": asdict(effort)}
-    command = [sys.executable, "-m", "fastbp.bench.worker", json.dumps(task)]
-    home = Path(__file__).parents[
-        2
-    ]  # where this very package is found, whatever the folder the user is in holds
-    with process_environment(threads) as environment:
-        process = subprocess.Popen(command, env=environment, cwd=home, stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            fields = json.loads(line)
-            results = {name: Result(**result) for name, result in fields.pop("results").items()}
-            yield Row(**fields, results=results)
-    if process.returncode:
-        raise RuntimeError(f"the measuring process ended with status {process.returncode}, see above")
+def progress(row: Row) -> str:
+    """One row on one line."""
+    scale = LAYOUTS[row.table].scale
+    values = ", ".join(f"{name} {quantity(result, scale)}" for name, result in row.results.items())
+    return f"{plural(row.threads)}, {row.table} {row.name} {row.detail}: {values}"
+
+
+def peaks(rows: Sequence[Row]) -> str:
+    """The machine's peak by number of threads: the median of what was measured beside the rows.
+
+    The levels have peaks of their own.
+    """
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if row.peak and row.table != "levels":
+            found.setdefault(row.threads, []).append(row.peak)
+    return ", ".join(
+        f"{median(values) / 1e9:.0f} GFLOP/s on {plural(count)}" for count, values in sorted(found.items())
+    )
 
 
 def versions(rivals: Sequence[str]) -> dict[str, str]:
@@ -114,23 +104,31 @@ def versions(rivals: Sequence[str]) -> dict[str, str]:
     return {"fastbp": __version__, "Python": platform.python_version(), **others}
 
 
-def parse_names(text: str) -> list[str]:
-    """Workloads and sections, ``all`` or with commas between them, in the order of the report."""
-    asked = list(NAMES) if text == "all" else [name.strip() for name in text.split(",")]
+def parse_choice(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Names with commas between them, or ``all``; in the order of those that are known."""
+    asked = list(known) if text == "all" else [name.strip() for name in text.split(",")]
     for name in asked:
-        if name not in NAMES:
-            raise ValueError(f"workloads has {name!r}, but takes 'all' or names out of {', '.join(NAMES)}")
-    return [name for name in NAMES if name in asked]
+        if name not in known:
+            raise ValueError(f"{option} has {name!r}, but takes 'all' or names out of {', '.join(known)}")
+    return tuple(name for name in known if name in asked)
 
 
-def parse_rivals(text: str) -> list[str]:
-    """Rivals, ``all`` that are installed or by name with commas between them."""
+def parse_sections(text: str) -> tuple[str, ...]:
+    """The sections asked for."""
+    return parse_choice(text, "sections", list(SECTIONS))
+
+
+def parse_workloads(text: str) -> tuple[str, ...]:
+    """The workloads asked for."""
+    return parse_choice(text, "workloads", list(WORKLOADS))
+
+
+def parse_rivals(text: str) -> tuple[str, ...]:
+    """The rivals asked for, which have to be installed; ``all`` is those that are."""
     if text == "all":
-        return [key for key, rival in RIVALS.items() if rival.installed]
-    asked = [name.strip() for name in text.split(",")]
+        return tuple(key for key, rival in RIVALS.items() if rival.installed)
+    asked = parse_choice(text, "rivals", list(RIVALS))
     for name in asked:
-        if name not in RIVALS:
-            raise ValueError(f"rivals has {name!r}, but takes 'all' or names out of {', '.join(RIVALS)}")
         if not RIVALS[name].installed:
             raise ValueError(f"rivals has {name!r}, but {RIVALS[name].name} is not installed")
     return asked
@@ -148,16 +146,21 @@ def parse_threads(text: str) -> list[int]:
     return counts
 
 
-def split_at_markers(path: Path) -> tuple[str, str]:
-    """What stands before and after the benchmark in a file."""
-    head, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{path} has no place for the benchmark: expected {BEGIN} and {END}, each on a line")
-    return head, tail
+def blocks_of(path: Path, sections: Sequence[str]) -> tuple[str, list[str]]:
+    """A file's text, and the sections among those given that it has a place for."""
+    text = path.read_text(encoding="utf-8")
+    places = [match[2] for match in BLOCK.finditer(text) if match[2] in sections]
+    if not places:
+        example = f"<!-- benchmark {sections[0]} --> and <!-- /benchmark {sections[0]} -->, each on a line"
+        raise ValueError(f"{path} has no place for any of {', '.join(sections)}: expected {example}")
+    return text, places
 
 
-def write_between_markers(path: Path, content: str) -> None:
-    """Replace what stands between the markers in a file."""
-    head, tail = split_at_markers(path)
-    path.write_text(f"{head}{BEGIN}\n{content}\n{END}{tail}", encoding="utf-8")
+def write_blocks(path: Path, sections: Sequence[str], content: Callable[[str], str]) -> None:
+    """Replace what stands between the markers of these sections in a file; the rest stays."""
+    text, places = blocks_of(path, sections)
+
+    def block(match: re.Match[str]) -> str:
+        return f"{match[1]}{content(match[2])}\n{match[3]}" if match[2] in places else match[0]
+
+    path.write_text(BLOCK.sub(block, text), encoding="utf-8")

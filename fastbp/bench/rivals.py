@@ -2,6 +2,8 @@
 
 A contender is made from a problem and a number of threads.  ``restart()`` goes back to the starting point,
 ``train(epochs)`` trains on from there, ``parameters()`` gives all parameters as one vector in fastbp's order.
+``update(x, y)`` makes one update on a batch and ``predict(x)`` gives the last layer's output: NumPy arrays in
+and out, as when each call answers to something outside.
 The orders of the rows are given to the rivals; fastbp draws its own, the same, while the clock runs.  How
 many threads NumPy and JAX take is fixed when their process starts: see ``timing.process_environment``.
 """
@@ -24,18 +26,25 @@ from fastbp.bench.baseline import Baseline
 from fastbp.bench.workloads import Problem, layer_views
 
 
-class Contender(Protocol):
-    """What is timed."""
+class Trained(Protocol):
+    """What is timed when it trains."""
 
     def restart(self) -> None: ...
     def train(self, epochs: int) -> None: ...
+
+
+class Contender(Trained, Protocol):
+    """What is timed."""
+
     def parameters(self) -> NDArray[Any]: ...
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> object: ...
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]: ...
 
 
 class Fastbp:
-    """The project itself, through its public door."""
+    """The project itself, through its public door; without a number of threads it decides for itself."""
 
-    def __init__(self, problem: Problem, threads: int) -> None:
+    def __init__(self, problem: Problem, threads: int | None, dtype: str = "float32") -> None:
         work = self.workload = problem.workload
         self.problem, self.threads = problem, threads
         optimizers = {"sgd": bp.SGD, "adam": bp.Adam}
@@ -43,6 +52,7 @@ class Fastbp:
             bp.mlp(work.sizes, activation=work.hidden, output=work.output),
             loss=work.loss,
             optimizer=optimizers[work.optimizer](lr=work.learning_rate),
+            dtype=dtype,
             seed=problem.seed,
         )
         self.restart()
@@ -64,6 +74,12 @@ class Fastbp:
 
     def parameters(self) -> NDArray[Any]:
         return self.network.parameters
+
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> object:
+        return self.network.partial_fit(x, y, threads=self.threads)
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        return self.network.predict(x, threads=self.threads)
 
 
 class Torch:
@@ -91,6 +107,8 @@ class Torch:
             layers += [torch.nn.Linear(inputs, outputs), activation()]
         self.model: Any = torch.nn.Sequential(*layers[:-1])
         self.loss: Any = losses[work.loss]()
+        endings = {"softmax": torch.nn.Softmax(dim=1), "sigmoid": torch.nn.Sigmoid()}
+        self.output: Any = endings.get(work.output, torch.nn.Identity())
         self.x, self.y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
         self.orders = torch.from_numpy(problem.orders)
         self.restart()
@@ -108,21 +126,31 @@ class Torch:
         self.epoch = 0
 
     def train(self, epochs: int) -> None:
-        model, loss, optimizer = self.model, self.loss, self.optimizer
         batch, x, y = self.workload.batch_size, self.x, self.y
         for _ in range(epochs):
             if self.workload.shuffled:
                 order = self.orders[self.epoch % len(self.orders)]
                 x, y = self.x[order], self.y[order]
             for x_batch, y_batch in zip(x.split(batch), y.split(batch), strict=True):
-                optimizer.zero_grad()
-                loss(model(x_batch), y_batch).backward()
-                optimizer.step()
+                self._step(x_batch, y_batch)
             self.epoch += 1
+
+    def _step(self, x: Any, y: Any) -> None:
+        self.optimizer.zero_grad()
+        self.loss(self.model(x), y).backward()
+        self.optimizer.step()
 
     def parameters(self) -> NDArray[Any]:
         values = [parameter.detach().numpy() for parameter in self.model.parameters()]
         return np.concatenate([value.T.ravel() for value in values])
+
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        self._step(self.torch.from_numpy(x), self.torch.from_numpy(y))
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        with self.torch.inference_mode():
+            output: NDArray[Any] = self.output(self.model(self.torch.from_numpy(x))).numpy()
+        return output
 
 
 class Jax:
@@ -137,7 +165,11 @@ class Jax:
         self.x, self.y = jax.numpy.asarray(problem.x), jax.numpy.asarray(problem.y)
         self.orders = [jax.numpy.asarray(order, dtype="int32") for order in problem.orders]
         self.run_epoch = jax.jit(self._epoch, donate_argnums=0)
+        self.run_step = jax.jit(lambda state, x, y: self._step(state, (x, y))[0], donate_argnums=0)
+        self.run_forward = jax.jit(self._output)
         self.hidden = {"relu": jax.nn.relu, "tanh": jax.numpy.tanh, "sigmoid": jax.nn.sigmoid}[work.hidden]
+        endings = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+        self.output: Any = endings.get(work.output, lambda z: z)
         self.restart()
 
     def restart(self) -> None:
@@ -159,11 +191,23 @@ class Jax:
     def parameters(self) -> NDArray[Any]:
         return np.concatenate([np.asarray(leaf).ravel() for leaf in self.jax.tree.leaves(self.state[0])])
 
-    def _loss(self, layers: Any, x: Any, y: Any) -> Any:
-        jax = self.jax
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        self.state = self.jax.block_until_ready(self.run_step(self.state, x, y))
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(self.run_forward(self.state[0], x))
+
+    def _logits(self, layers: Any, x: Any) -> Any:
         for weight, bias in layers[:-1]:
             x = self.hidden(x @ weight + bias)
-        z = x @ layers[-1][0] + layers[-1][1]
+        return x @ layers[-1][0] + layers[-1][1]
+
+    def _output(self, layers: Any, x: Any) -> Any:
+        return self.output(self._logits(layers, x))
+
+    def _loss(self, layers: Any, x: Any, y: Any) -> Any:
+        jax = self.jax
+        z = self._logits(layers, x)
         if self.workload.loss == "cross_entropy":
             chosen = jax.numpy.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1)
             return -chosen.mean()
@@ -246,6 +290,14 @@ class ScikitLearn:
     def parameters(self) -> NDArray[Any]:
         pairs = zip(self.model.coefs_, self.model.intercepts_, strict=True)
         return np.concatenate([array.ravel() for pair in pairs for array in pair])
+
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        self.model.partial_fit(x, y)
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        regression = self.workload.loss == "mse"
+        output: NDArray[Any] = self.model.predict(x) if regression else self.model.predict_proba(x)
+        return output
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,81 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from fastbp.bench.timing import Result, Row
+from fastbp.bench.rows import Result, Row
 
-# section -> (title, what its times are of, its first two columns)
-SECTIONS = {
-    "training": ("Training", "microseconds a step", "workload", "network, loss, optimiser, batch"),
-    "kernels": ("Single kernels", "microseconds a call", "kernel", "shape"),
-    "numerical": (
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of one table are shown: its title, the unit, what its first two columns are."""
+
+    title: str
+    unit: str
+    words: tuple[str, str]
+    scale: float = 1e6  # units in a second or a byte
+    best: str = "best rival"
+    counted: bool = True  # whether the title says how many threads
+    shares: bool = False  # the others as shares of the first, without their own numbers
+
+
+LAYOUTS = {
+    "training": Layout("Training", "microseconds a step", ("workload", "network, loss, optimiser, batch")),
+    "kernels": Layout("Single kernels", "microseconds a call", ("kernel", "shape")),
+    "numerical": Layout(
         "Derivatives",
         "microseconds for all, the numerical ones from 100 of them",
-        "parameters",
-        "network",
+        ("parameters", "network"),
+    ),
+    "calls": Layout("Calls from Python", "microseconds", ("call", "network")),
+    "cold": Layout("From nothing", "milliseconds", ("what", "how"), scale=1e3),
+    "memory": Layout(
+        "Memory of training",
+        "megabytes by which the peak of resident memory grows from before the network is built, libraries "
+        "and data being there, to the end of training; after the colon: parameters, gradient, Adam's "
+        "moments, and inputs and outputs of all layers for one batch",
+        ("data", "network, batch: needs"),
+        scale=1e-6,
+    ),
+    "mapped": Layout(
+        "Data larger than the memory allowed",
+        "nanoseconds a sample; a file of bytes, in the page cache, mapped or read as a whole",
+        ("data", "network, batch"),
+        scale=1e9,
+    ),
+    "samples": Layout(
+        "Growth with the samples", "nanoseconds a sample", ("samples", "network"), 1e9, counted=False
+    ),
+    "parameters": Layout(
+        "Growth with the parameters",
+        "microseconds a step of 128 samples, one call",
+        ("parameters", "network"),
+        counted=False,
+    ),
+    "levels": Layout(
+        "Instruction-set levels",
+        "microseconds a step, in float32; of peak: the level's own",
+        ("workload", "level"),
+    ),
+    "precision": Layout("float64 beside float32", "microseconds a step", ("workload", "level")),
+    "threads": Layout(
+        "threads=None",
+        "microseconds a step",
+        ("workload", "network, loss, optimiser, batch"),
+        best="better of the others",
+        counted=False,
+    ),
+    "crowds": Layout(
+        "threads=None with twice as many networks as cores",
+        "microseconds a step of any of them",
+        ("workload", "networks"),
+        best="better of the others",
+        counted=False,
+    ),
+    "phases": Layout(
+        "Where a step goes",
+        "microseconds a step, and what it takes of that with rows in order, with SGD for Adam, with ReLU for "
+        "tanh or sigmoid, on 1 thread, and in one call for the forward pass or the gradient alone",
+        ("workload", "network, loss, optimiser, batch"),
+        shares=True,
     ),
 }
 
@@ -45,33 +109,43 @@ class Table:
         return "\n".join([f"**{self.title}** ({self.note})", "", *lines])
 
 
-def make_table(rows: Sequence[Row], peak: float) -> Table:
-    """The table of one section on one number of threads; peak is the machine's, in flops a second."""
-    title, unit, *words = SECTIONS[rows[0].section]
-    project, *rivals = rows[0].results
-    counted = any(row.flops for row in rows)
-    aimed = any(row.goal_share for row in rows)
-    columns = [*words, project, *(["of peak"] if counted else []), *(["goal"] if aimed else [])]
+def make_table(rows: Sequence[Row]) -> Table:
+    """The table of rows that stand together; a column appears where any of them has something for it."""
+    layout = LAYOUTS[rows[0].table]
+    names = list(dict.fromkeys(name for row in rows for name in row.results))
+    rivals = names[1:]
+    shares = any(row.flops for row in rows)
+    goal, goal_share, goal_times = (
+        any(getattr(row, kind) for row in rows) for kind in ("goal", "goal_share", "goal_times")
+    )
+    goal_times = goal_times and bool(rivals)
+    columns = [*layout.words, names[0]]
+    columns += ["goal"] * goal + ["of peak"] * shares + ["goal"] * goal_share
     for rival in rivals:
-        columns += [rival, "times"]
-    columns += ["best rival", "goal"] if aimed and rivals else []
+        columns += [rival] if layout.shares else [rival, "times"]
+    columns += ([layout.best] if len(rivals) > 1 else []) * goal_times + ["goal"] * goal_times
     cells = []
     for row in rows:
-        own = row.results[project]
-        line = [row.name, row.detail, duration(own)]
-        if counted:
-            line.append(share_of_peak(row.flops, own, peak))
-        if aimed:
-            line.append(f"{100 * row.goal_share:.0f} %")
+        line = [row.name, row.detail, quantity(row.first, layout.scale)]
+        line += [aim(row.goal * layout.scale)] * goal
+        line += [share_of_peak(row)] * shares + [percentage(row.goal_share)] * goal_share
         for rival in rivals:
-            line += [duration(row.results[rival]), ratio(row.results[rival], own)]
-        if aimed and rivals:
-            timed = [row.results[rival] for rival in rivals if row.results[rival].agrees]
-            best = min(timed, key=lambda result: min(result.seconds), default=own)
-            line += [ratio(best, own), significant(row.goal_times, 3)]
+            result = row.results.get(rival)
+            if layout.shares:
+                line.append(share(result, row.first))
+            else:
+                line += [quantity(result, layout.scale), ratio(result, row.first)]
+        if goal_times:
+            line += [ratio(row.best_rival, row.first)] if len(rivals) > 1 else []
+            line.append(aim(row.goal_times))
         cells.append(line)
-    note = f"{unit}: minimum / median; times: ratio of the minima"
-    return Table(f"{title}, {plural(rows[0].threads)}", note, columns, cells)
+    title = f"{layout.title}, {plural(rows[0].threads)}" if layout.counted else layout.title
+    notes = [layout.unit]
+    if any(len(result.values) > 1 for row in rows for result in row.results.values()):
+        notes.append("minimum / median")
+    if rivals and not layout.shares:
+        notes.append(f"times: how many times {names[0]}'s, by the minima")
+    return Table(title, "; ".join(notes), columns, cells)
 
 
 def plural(threads: int) -> str:
@@ -79,29 +153,53 @@ def plural(threads: int) -> str:
     return f"{threads} thread" + ("s" if threads > 1 else "")
 
 
-def duration(result: Result) -> str:
-    """Minimum and median in microseconds; no time for a wrong result."""
+def quantity(result: Result | None, scale: float) -> str:
+    """Minimum and median in so many units, or the one value; nothing measured for a wrong result."""
+    if result is None:
+        return ""
     if not result.agrees:
         return f"differs by {result.error:.0e}"
-    return f"{significant(1e6 * min(result.seconds))} / {significant(1e6 * median(result.seconds))}"
+    values = [scale * min(result.values)]
+    if len(result.values) > 1:
+        values.append(scale * median(result.values))
+    return " / ".join(map(significant, values))
 
 
-def ratio(rival: Result, own: Result) -> str:
-    """How many times longer the rival takes."""
-    if not (rival.agrees and own.agrees):
+def ratio(rival: Result | None, own: Result) -> str:
+    """How many times as long the rival takes, or as much."""
+    if rival is None or not (rival.agrees and own.agrees) or min(own.values) <= 0:
         return ""
-    return significant(min(rival.seconds) / min(own.seconds), 2)
+    return significant(min(rival.values) / min(own.values), 2)
 
 
-def share_of_peak(flops: int, own: Result, peak: float) -> str:
+def share(part: Result | None, whole: Result) -> str:
+    """A part as a percentage of the whole."""
+    if part is None or not (part.agrees and whole.agrees):
+        return ""
+    return percentage(min(part.values) / min(whole.values))
+
+
+def share_of_peak(row: Row) -> str:
     """Rate of the products' operations, as a share of the fused-multiply-add loop's."""
-    if not (own.agrees and flops):
+    if not (row.first.agrees and row.flops):
         return ""
-    return f"{100 * flops / min(own.seconds) / peak:.0f} %"
+    return percentage(row.flops / min(row.first.values) / row.peak)
+
+
+def percentage(value: float) -> str:
+    """``48 %``; nothing for none."""
+    return f"{100 * value:.0f} %" if value else ""
+
+
+def aim(value: float) -> str:
+    """A goal; nothing for none."""
+    return f"{value:,.4g}" if value else ""
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A positive number with so many significant digits, but whole from there on: 0.531, 5.31, 1,392."""
+    """A number with so many significant digits, but whole from there on: 0.531, 5.31, 1,392."""
+    if value <= 0:
+        return f"{value:.0f}"
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(value)))}f}"
 
 

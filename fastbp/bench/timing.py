@@ -1,4 +1,4 @@
-"""How the clock is read: cores, environment, warm-up, turns, and what a result has to be to get a time."""
+"""How the clock is read: cores, environment, warm-up, and turns short enough to fall on all alike."""
 
 from __future__ import annotations
 
@@ -8,49 +8,25 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-REST_SECONDS = 0.03  # before every turn: the threads of the one before spin that long, waiting for more work
+from fastbp import _native
+from fastbp.bench.rows import Effort, Row
 
+TURN_SECONDS = 0.03
+LEAST_ROUNDS = 4  # of jobs that take longer than a turn
+# Threads that have worked spin for more work, OpenBLAS's for over 0.1 s: wait until this process takes less
+# than a quarter of a core, at most so long.
+LOOK_SECONDS, REST_SECONDS = 0.003, 0.3
 
-@dataclass
-class Result:
-    """One contender in one row: how far its result is from the reference, and seconds if that is near."""
-
-    error: float
-    agrees: bool
-    seconds: list[float] = field(default_factory=list)
-
-
-@dataclass
-class Row:
-    """One line of the report; the first of the results is the project's."""
-
-    section: str
-    name: str
-    detail: str
-    threads: int
-    results: dict[str, Result]
-    flops: int = 0
-    peak: float = 0.0
-    goal_share: float = 0.0  # of the peak, 0 where there is no goal
-    goal_times: float = 0.0
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure: turns, and seconds a turn; ``quick`` makes the problems small as well."""
-
-    repeats: int = 7
-    seconds: float = 0.2
-    quick: bool = False
+Job = Callable[[], float]
 
 
 @contextmanager
-def process_environment(threads: int) -> Iterator[dict[str, str]]:
+def process_environment(threads: int, level: str | None = None) -> Iterator[dict[str, str]]:
     """The environment of a process that is to compute with so many threads, cores included.
 
     NumPy's matrix product reads a variable when it is loaded, JAX counts the cores that it may use; a process
@@ -58,6 +34,9 @@ def process_environment(threads: int) -> Iterator[dict[str, str]]:
     """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads)), "JAX_PLATFORMS": "cpu"}
+    environment.pop("FASTBP_NUM_THREADS", None)
+    if level is not None:
+        environment["FASTBP_ISA"] = level
     if not hasattr(os, "sched_setaffinity"):  # Linux alone lets a process choose its cores
         yield environment
         return
@@ -76,55 +55,36 @@ def seconds_of(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def repetitions(run: Callable[[int], object], seconds: float) -> int:
+def repetitions(run: Callable[[int], object], seconds: float = TURN_SECONDS) -> int:
     """How many repetitions, the argument of ``run``, take about so many seconds."""
     count = 1
     while True:
-        start = time.perf_counter()
-        run(count)
-        duration = time.perf_counter() - start
+        duration = seconds_of(partial(run, count))
         if duration > seconds / 2:
             return max(1, round(count * seconds / duration))
         count = max(2 * count, math.floor(0.7 * count * seconds / max(duration, 1e-7)))
 
 
-def repeated(run: Callable[[], object]) -> Callable[[int], None]:
-    """A function that calls ``run`` as often as its argument says."""
+def call_job(run: Callable[[], object], units: int = 1) -> Job:
+    """A job that calls ``run`` for about a turn and gives the seconds of a unit; a call has so many."""
 
     def loop(count: int) -> None:
         for _ in range(count):
             run()
 
-    return loop
+    calls = repetitions(loop)
+    return lambda: seconds_of(lambda: loop(calls)) / (calls * units)
 
 
-def take_turns(jobs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Call every job once a round, project, rival, project, rival ..., and keep the seconds each returns.
+def peak_job(threads: int, dtype: str = "float32") -> Job:
+    """A job that gives the seconds of one floating-point operation at the machine's peak.
 
-    Whatever else the machine does in the meantime then falls on all of them alike.
+    It lasts as long as a turn of the others: the clock of a core that has just rested runs faster than it can
+    keep up.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    gc.collect()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for _ in range(repeats):
-            for name, job in jobs.items():
-                time.sleep(REST_SECONDS)
-                seconds[name].append(job())
-    finally:
-        if collecting:
-            gc.enable()
-    return seconds
-
-
-def peak_job(native: Any, threads: int, seconds: float) -> Callable[[], float]:
-    """A job that returns the seconds of one floating-point operation at the machine's peak, in float32.
-
-    As long as a turn of the others: the clock of a core that has just rested runs faster than it can keep up.
-    """
-    out = np.zeros(64 * threads, dtype=np.float32)
-    rounds = repetitions(lambda count: native.multiply_add(count, out, 1), seconds)  # on each thread
+    native: Any = _native.kernels(np.dtype(dtype))
+    out = np.zeros(64 * threads, dtype=dtype)
+    rounds = repetitions(lambda count: native.multiply_add(count, out, 1))  # on each thread
 
     def job() -> float:
         start = time.perf_counter()
@@ -134,11 +94,53 @@ def peak_job(native: Any, threads: int, seconds: float) -> Callable[[], float]:
     return job
 
 
-def fill(row: Row, jobs: dict[str, Callable[[], float]], peak: Callable[[], float], repeats: int) -> Row:
-    """Time the contenders whose results agree, with the machine's peak among them."""
-    agreeing = {name: job for name, job in jobs.items() if row.results[name].agrees}
-    seconds = take_turns({**agreeing, "peak": peak}, repeats)
-    row.peak = 1 / min(seconds.pop("peak"))
-    for name, values in seconds.items():
-        row.results[name].seconds = values
+def rest() -> None:
+    """Wait until no thread of this process spins."""
+    end = time.perf_counter() + REST_SECONDS
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(LOOK_SECONDS)
+        if time.process_time() - before < LOOK_SECONDS / 4:
+            return
+
+
+def take_turns(jobs: Mapping[str, Job], effort: Effort, threads: int = 1) -> dict[str, list[float]]:
+    """Call the jobs in turn, every other round backwards, and keep what each returns.
+
+    Whatever else the machine does in the meantime falls on all of them alike, and over two rounds each
+    follows the one before it and the one behind it.  Several threads begin a turn at rest, and with a turn
+    that is not timed: they may find themselves on one core at first.  Rounds go on until every job has had
+    its seconds on average.
+    """
+    values: dict[str, list[float]] = {name: [] for name in jobs}
+    order, rounds = list(jobs), 0
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        end = time.perf_counter() + len(jobs) * effort.seconds
+        while rounds < (2 if effort.quick else LEAST_ROUNDS) or time.perf_counter() < end:
+            for name in order:
+                if threads > 1:
+                    rest()
+                    jobs[name]()
+                values[name].append(jobs[name]())
+            order.reverse()
+            rounds += 1
+    finally:
+        if collecting:
+            gc.enable()
+    return values
+
+
+def fill(row: Row, jobs: Mapping[str, Job], effort: Effort, peak: Job | None = None) -> Row:
+    """Measure the contenders whose results agree, and if asked for the machine's peak among them."""
+    timed = {name: job for name, job in jobs.items() if row.results[name].agrees}
+    if peak is not None and timed:
+        timed["peak"] = peak
+    values = take_turns(timed, effort, row.threads)
+    if "peak" in values:
+        row.peak = 1 / min(values.pop("peak"))
+    for name, measured in values.items():
+        row.results[name].values = measured
     return row

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.bench.baseline import Baseline
-from fastbp.bench.rivals import RIVALS, Contender, Fastbp
-from fastbp.bench.timing import Effort, Result, Row, fill, repetitions, seconds_of
+from fastbp.bench.rivals import RIVALS, Contender, Fastbp, Trained
+from fastbp.bench.rows import Effort, Result, Row, Task
+from fastbp.bench.timing import Job, fill, peak_job, repetitions, seconds_of
 from fastbp.bench.workloads import GOALS, WORKLOADS, Problem, make_problem
 
 COMPARED_ROWS = 512
@@ -20,51 +21,73 @@ COMPARED_ROWS = 512
 TOLERANCE = 5e-3
 SEED = 1  # a start from which no workload comes near a kink in its first epoch: rounding alone remains
 
+QUICK_WORKLOADS = 3
 
-def measure(
-    workloads: Sequence[str], rivals: Sequence[str], threads: int, effort: Effort, peak: Callable[[], float]
-) -> Iterator[Row]:
+Make = Callable[[Problem, int], Contender]
+
+
+def measure(task: Task) -> Iterator[Row]:
     """One row for each workload."""
-    for name in workloads:
+    peak = peak_job(task.threads)
+    makers = contenders(task.rivals)
+    for problem in problems(task, task.workloads):
+        row = new_row("training", problem, task.threads)
+        row.goal_share, row.goal_times = GOALS[row.name].get(task.threads, (0.0, 0.0))
+        yield measure_problem(row, problem, makers, task.effort, peak)
+
+
+def problems(task: Task, names: Sequence[str] | None = None) -> Iterator[Problem]:
+    """Workloads with their data: those named, or those asked for, of which the first few do when quick."""
+    if names is None:
+        names = task.workloads[: QUICK_WORKLOADS if task.effort.quick else None]
+    for name in names:
         workload = WORKLOADS[name]
-        if effort.quick:
+        if task.effort.quick:
             workload = replace(workload, steps=min(workload.steps, 3))
-        yield measure_problem(make_problem(workload, SEED), rivals, threads, effort, peak)
+        yield make_problem(workload, SEED)
+
+
+def new_row(table: str, problem: Problem, threads: int) -> Row:
+    """A row about training a problem, still without results."""
+    workload = problem.workload
+    return Row(table, workload.name, workload.description, threads, {}, workload.step_flops)
 
 
 def measure_problem(
-    problem: Problem, rivals: Sequence[str], threads: int, effort: Effort, peak: Callable[[], float]
+    row: Row, problem: Problem, makers: Mapping[str, Make], effort: Effort, peak: Job | None = None
 ) -> Row:
-    """Check the first epoch of everyone against the reference, then time those that agree."""
-    workload = problem.workload
+    """Check the first epoch of everyone against the reference, then time a step of those that agree."""
     compare = comparison(problem)
-    row = Row("training", workload.name, workload.description, threads, {}, workload.step_flops)
-    row.goal_share, row.goal_times = GOALS.get(workload.name, {}).get(threads, (0.0, 0.0))
     jobs = {}
-    for name, make in contenders(rivals).items():
-        contender = make(problem, threads)
+    for name, make in makers.items():
+        contender = make(problem, row.threads)
         contender.train(1)
-        error = compare(contender.parameters())
-        row.results[name] = Result(error, error <= TOLERANCE)
+        row.results[name] = judged(compare(contender.parameters()))
         if row.results[name].agrees:
-            jobs[name] = training_job(contender, workload.steps, effort.seconds)
-    return fill(row, jobs, peak, effort.repeats)
+            jobs[name] = training_job(contender, problem.workload.steps)
+    return fill(row, jobs, effort, peak)
 
 
-def contenders(rivals: Sequence[str]) -> dict[str, Callable[[Problem, int], Contender]]:
+def contenders(rivals: Sequence[str]) -> dict[str, Make]:
     """The project, then the rivals asked for."""
     return {"fastbp": Fastbp, **{RIVALS[key].name: RIVALS[key].make for key in rivals}}
 
 
-def training_job(contender: Contender, steps: int, seconds: float) -> Callable[[], float]:
-    """A job that trains from the starting point for about so many seconds and returns those of one step."""
-    epochs = repetitions(contender.train, seconds)
+def training_job(contender: Trained, steps: int) -> Job:
+    """A job that trains from the starting point for about a turn and gives the seconds of one step."""
+    contender.restart()
+    epochs = repetitions(contender.train)
 
     def job() -> float:
         contender.restart()
         return seconds_of(lambda: contender.train(epochs)) / (epochs * steps)
 
     return job
+
+
+def judged(error: float) -> Result:
+    """A result so far from the reference, relative to how far training moved it."""
+    return Result(error, error <= TOLERANCE)
 
 
 def comparison(problem: Problem) -> Callable[[NDArray[np.float32]], float]:

@@ -34,6 +34,7 @@ class Workload:
     learning_rate: float
     batch_size: int
     steps: int
+    in_order: bool = False
 
     @property
     def output(self) -> str:
@@ -47,8 +48,8 @@ class Workload:
 
     @property
     def shuffled(self) -> bool:
-        """Whether an epoch has an order; a single batch of everything has none."""
-        return self.steps > 1
+        """Whether an epoch has an order of its own; a single batch of everything has none."""
+        return self.steps > 1 and not self.in_order
 
     @property
     def step_flops(self) -> int:

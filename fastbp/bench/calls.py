@@ -1,0 +1,91 @@
+"""Section of the report: what one call from Python costs, prediction and online learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.bench.baseline import Baseline
+from fastbp.bench.rivals import Contender
+from fastbp.bench.rows import Result, Row, Task
+from fastbp.bench.timing import call_job, fill, repetitions, seconds_of
+from fastbp.bench.training import SEED, comparison, contenders, judged, measure_problem
+from fastbp.bench.workloads import Problem, Workload, make_problem
+
+SERVED = Workload("predict", (64, 128, 10), "relu", "cross_entropy", "adam", 1e-3, 64, 16)
+ONLINE = Workload("online", (40, 100, 100, 10), "relu", "cross_entropy", "sgd", 1e-2, 1, 256)
+PREDICTION_GOALS = {1: 2.5e-6, 32: 8e-6, 1024: 200e-6}  # rows -> seconds
+UPDATE_GOAL, FIT_GOAL = 5e-6, 3e-6
+PREDICTION_TOLERANCE = 1e-5  # of probabilities: float32 rounds to 6e-8, over sums of 128 terms
+
+
+def measure(task: Task) -> Iterator[Row]:
+    """Predictions of a few rows, a step online, and a step within a fit that takes the rows one by one."""
+    makers = contenders(task.rivals)
+    served, online = make_problem(SERVED, SEED), make_problem(ONLINE, SEED)
+    predictors = {name: make(served, task.threads) for name, make in makers.items()}
+    for rows, goal in PREDICTION_GOALS.items():
+        yield measure_prediction(task, served, predictors, rows, goal)
+    learners = {name: make(online, task.threads) for name, make in makers.items()}
+    yield measure_update(task, online, learners)
+    row = new_row("fit(batch_size=1), a step", online, task, FIT_GOAL)
+    yield measure_problem(row, online, makers, task.effort)
+
+
+def new_row(name: str, problem: Problem, task: Task, goal: float) -> Row:
+    """A row about calls on a network, still without results."""
+    workload = problem.workload
+    detail = workload.network if name.startswith("predict") else f"{workload.network}, SGD"
+    return Row("calls", name, detail, task.threads, {}, goal=goal)
+
+
+def measure_prediction(
+    task: Task, problem: Problem, contenders: dict[str, Contender], rows: int, goal: float
+) -> Row:
+    """One call of predict."""
+    row = new_row(f"predict({rows:,} row{'s' if rows > 1 else ''})", problem, task, goal)
+    x = problem.x[:rows]
+    exact = Baseline(problem, np.float64).predict(x.astype(np.float64))
+    jobs = {}
+    for name, contender in contenders.items():
+        error = float(np.abs(contender.predict(x) - exact).max())
+        row.results[name] = Result(error, error <= PREDICTION_TOLERANCE)
+        jobs[name] = call_job(partial(contender.predict, x))
+    return fill(row, jobs, task.effort)
+
+
+def measure_update(task: Task, problem: Problem, contenders: dict[str, Contender]) -> Row:
+    """One call of partial_fit on one row."""
+    row = new_row("partial_fit(1 row)", problem, task, UPDATE_GOAL)
+    compare = comparison(problem)
+    pairs = [(problem.x[i : i + 1], problem.y[i : i + 1]) for i in problem.orders[0]]
+    jobs = {}
+    for name, contender in contenders.items():
+        contender.restart()
+        updating(contender, pairs)(len(pairs))
+        row.results[name] = judged(compare(contender.parameters()))
+        loop = updating(contender, pairs)
+        jobs[name] = partial(seconds_of_one, loop, repetitions(loop))
+    return fill(row, jobs, task.effort)
+
+
+def updating(
+    contender: Contender, pairs: list[tuple[NDArray[np.float32], NDArray[Any]]]
+) -> Callable[[int], None]:
+    """A function that makes so many updates, a row each, again and again from the first."""
+
+    def loop(count: int) -> None:
+        for (x, y), _ in zip(cycle(pairs), range(count), strict=False):
+            contender.update(x, y)
+
+    return loop
+
+
+def seconds_of_one(loop: Callable[[int], None], count: int) -> float:
+    """The seconds of one of so many turns of a loop."""
+    return seconds_of(lambda: loop(count)) / count

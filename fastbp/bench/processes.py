@@ -1,0 +1,45 @@
+"""Processes: those that measure a section, and the whole programs that are measured themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fastbp.bench import program
+from fastbp.bench.rivals import RIVALS
+from fastbp.bench.rows import Result, Row, Task
+from fastbp.bench.timing import process_environment
+
+HOME = Path(__file__).parents[2]  # where this very package is found, whatever the user's folder holds
+
+
+def measured(task: Task) -> Iterator[Row]:
+    """The rows of one measuring process, as they come."""
+    command = [sys.executable, "-m", "fastbp.bench.worker", json.dumps(asdict(task))]
+    with process_environment(task.threads, task.level) as environment:
+        process = subprocess.Popen(command, env=environment, cwd=HOME, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            fields = json.loads(line)
+            results = {name: Result(**result) for name, result in fields.pop("results").items()}
+            yield Row(**fields, results=results)
+    if process.returncode:
+        raise RuntimeError(f"the process that measures {task.section} ended with status {process.returncode}")
+
+
+def libraries(rivals: Sequence[str]) -> dict[str, str]:
+    """The project and those of the rivals that have a program: what tables call them, and their key."""
+    return {"fastbp": "fastbp", **{RIVALS[key].name: key for key in rivals if key in program.LIBRARIES}}
+
+
+def run_program(*arguments: str | int) -> list[float]:
+    """Run the program in a new interpreter; gives the numbers that it prints."""
+    source = Path(program.__file__).read_text(encoding="utf-8")
+    command = [sys.executable, "-c", source, *map(str, arguments)]
+    done = subprocess.run(command, cwd=HOME, stdout=subprocess.PIPE, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]

@@ -1,0 +1,64 @@
+"""What a measuring process is told, and what it gives back: rows of results, whatever their section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: seconds a contender in each row; ``quick`` makes the problems small as well."""
+
+    seconds: float = 1.5
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a measuring process is to do: one section, on so many threads, at one instruction-set level."""
+
+    section: str
+    threads: int
+    level: str | None  # None: the highest
+    workloads: tuple[str, ...]
+    rivals: tuple[str, ...]
+    effort: Effort
+
+
+@dataclass
+class Result:
+    """One contender in one row: how far its result is from the right one, and what was measured if it agrees.
+
+    The values are seconds or bytes, as the row's table says; the fewer the better.
+    """
+
+    error: float
+    agrees: bool
+    values: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """One line of a table; the first of the results is the project's."""
+
+    table: str
+    name: str
+    detail: str
+    threads: int
+    results: dict[str, Result]
+    flops: int = 0  # of what the first result measures
+    peak: float = 0.0  # flops a second that the machine does at most, measured in turn with the results
+    goal: float = 0.0  # of the first result, at most; 0 where there is none, here and below
+    goal_share: float = 0.0  # of the peak
+    goal_times: float = 0.0  # how many times the first result the best of the others is to be
+
+    @property
+    def first(self) -> Result:
+        """The project's result."""
+        return next(iter(self.results.values()))
+
+    @property
+    def best_rival(self) -> Result | None:
+        """The best of the others whose results agree."""
+        others = [result for result in list(self.results.values())[1:] if result.agrees]
+        return min(others, key=lambda result: min(result.values), default=None)

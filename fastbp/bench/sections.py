@@ -1,0 +1,64 @@
+"""The sections of the report: what measures each, and in which processes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from fastbp import _native
+from fastbp.bench import calls, cold, growth, kernels, levels, memory, numerical, phases, threads, training
+from fastbp.bench.rows import Row, Task
+
+Place = tuple[int, str | None]  # number of threads, instruction-set level or None for the highest
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: its rows, the measuring processes that they come from, and what a reader is told of it."""
+
+    summary: str
+    measure: Callable[[Task], Iterator[Row]]
+    places: Callable[[Sequence[int]], list[Place]]
+
+
+def each_number(numbers: Sequence[int]) -> list[Place]:
+    """A process for each number of threads asked for."""
+    return [(number, None) for number in numbers]
+
+
+def one_thread(numbers: Sequence[int]) -> list[Place]:
+    """One process with one thread, whatever was asked for."""
+    return [(1, None)]
+
+
+def most_threads(numbers: Sequence[int]) -> list[Place]:
+    """One process with the largest number of threads asked for."""
+    return [(max(numbers), None)]
+
+
+def each_level(numbers: Sequence[int]) -> list[Place]:
+    """A process with one thread for each level of this processor."""
+    levels = importlib.import_module("fastbp._cpu").levels()
+    return [(1, level) for level in _native.LEVELS if level in levels]
+
+
+SECTIONS: dict[str, Section] = {
+    "training": Section("a step of every workload", training.measure, each_number),
+    "kernels": Section("single kernels", kernels.measure, each_number),
+    "numerical": Section("back propagation and numerical differentiation", numerical.measure, each_number),
+    "calls": Section("prediction and online learning, a call", calls.measure, one_thread),
+    "cold": Section("import, a whole short program, the first step", cold.measure, most_threads),
+    "memory": Section("what training takes, and data from a file", memory.measure, most_threads),
+    "growth": Section("time by samples and by parameters", growth.measure, most_threads),
+    "levels": Section("each instruction-set level", levels.measure, each_level),
+    "threads": Section("threads=None beside one and all", threads.measure, most_threads),
+    "phases": Section("where a step's time goes", phases.measure, each_number),
+}
+
+
+def tasks(names: Sequence[str], numbers: Sequence[int], task: Task) -> Iterator[Task]:
+    """What the measuring processes are to do, in the order of the report; ``task`` holds the rest."""
+    for name in names:
+        for number, level in SECTIONS[name].places(numbers):
+            yield replace(task, section=name, threads=number, level=level)
