@@ -49,9 +49,8 @@ def measure_steps(task: Task, keys: dict[str, str], source: str) -> Iterator[Row
         for name in ("first", "thousandth")
     )
     for name, key in keys.items():
-        runs = [
-            run_program("first", key, source, SIZES, BATCH_SIZE) for _ in range(2 if task.effort.quick else 5)
-        ]
+        repeats = 1 if task.effort.quick else 3
+        runs = [run_program("first", key, source, SIZES, BATCH_SIZE) for _ in range(repeats)]
         for row, column in ((first, 1), (later, 2)):
             row.results[name] = judged(max(run[0] for run in runs))
             row.results[name].values = [run[column] for run in runs]

@@ -17,7 +17,7 @@ from fastbp.bench.timing import call_job, fill, peak_job
 from fastbp.bench.training import SEED, comparison, judged
 from fastbp.bench.workloads import Workload, make_problem
 
-SIZES, BATCH_SIZE = (16, 64, 64, 4), 128
+SIZES, BATCH_SIZE = (16, 64, 4), 256
 SAMPLES = tuple(10**power for power in range(3, 8))
 SAMPLE_BYTES = 4 * SIZES[0] + 8 + 8 + 8  # features, label, place in the order, room for more
 MISTAKES = 0.2

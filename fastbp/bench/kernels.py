@@ -48,7 +48,7 @@ def measure(task: Task) -> Iterator[Row]:
             error = largest_error(kernel, function)
             row.results[name] = Result(error, error <= TOLERANCE)
             jobs[name] = call_job(partial(function, *kernel.arguments, *kernel.outputs))
-        yield fill(row, jobs, task.effort, peak if kernel.flops else None)
+        yield fill(row, jobs, task.effort.light, peak if kernel.flops else None)
 
 
 def largest_error(kernel: Kernel, function: Function) -> float:

@@ -18,11 +18,11 @@ from fastbp.bench.timing import Job, take_turns
 
 # Network, batch, numbers of samples.
 CASES = (
-    ("64-128-10", 64, (1_000, 100_000, 1_000_000)),
+    ("64-128-10", 256, (1_000, 100_000, 1_000_000)),
     ("784-128-64-10", 128, (10_000, 100_000)),
     ("784-2048-2048-10", 256, (10_000,)),
 )
-LEAST_STEPS = 60  # after fewer even a sound program would still make mistakes
+LEAST_STEPS = 40  # after fewer even a sound program would still make mistakes
 MISTAKES = 0.1  # allowed on rows of well separated clusters
 FILE_BYTES, QUICK_BYTES = 256 << 20, 128 << 20
 MAPPED_SIZES, MAPPED_BATCH = "784-128-64-10", 128

@@ -35,7 +35,7 @@ def measure(task: Task) -> Iterator[Row]:
             "back propagation": call_job(partial(net.loss_and_gradient, x, y, threads=task.threads)),
             "numerical": numerical_job(net, x, y, task.threads),
         }
-        yield fill(row, jobs, task.effort)
+        yield fill(row, jobs, task.effort.light)
 
 
 def make_case(width: int) -> tuple[bp.Network, NDArray[np.float64], NDArray[np.int64]]:

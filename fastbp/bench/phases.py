@@ -33,11 +33,11 @@ def measure(task: Task) -> Iterator[Row]:
             row.results[name] = judged(comparison(variant)(contender.parameters()))
             jobs[name] = training_job(contender, problem.workload.steps)
         add_parts(row, jobs, problem)
-        yield fill(row, jobs, task.effort, peak)
+        yield fill(row, jobs, task.effort.light, peak)
 
 
 def variants(problem: Problem, threads: int) -> dict[str, tuple[Problem, int]]:
-    """The problem itself, on one thread, and with what is dear in it replaced: order, optimiser, activation."""
+    """The problem itself, on one thread, and with what is dear replaced: order, optimiser, activation."""
     workload = problem.workload
     changes: dict[str, dict[str, Any]] = {"step": {}}
     if workload.shuffled:

@@ -6,6 +6,9 @@ no library pays for another.  ``processes.py`` starts it and reads the numbers t
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import sys
 import time
 import warnings
@@ -150,8 +153,9 @@ def make_data(samples: int, features: int, classes: int) -> tuple[Array, Array]:
     rng.standard_normal(out=x, dtype=np.float32)
     y = rng.integers(classes, size=samples)
     centres = rng.standard_normal((classes, features), dtype=np.float32)
-    for start in range(0, samples, 4096):
-        x[start : start + 4096] += centres[y[start : start + 4096]]
+    part = max(1, 16_384 // features)
+    for start in range(0, samples, part):
+        x[start : start + part] += centres[y[start : start + part]]
     return x, y
 
 
@@ -180,12 +184,11 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Start the peak anew from what is in memory now; where that cannot be had it stays what it was."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        pass
+    """Give back what is free and start the peak anew; where that cannot be had it stays what it was."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # Linux
+        file.write("5")
 
 
 def allow_memory(room: int) -> None:
@@ -198,15 +201,19 @@ def allow_memory(room: int) -> None:
 
 
 def train(library: str, source: str, sizes: list[int], epochs: int, batch_size: int, room: int) -> None:
-    """Prints the share of mistakes on the first rows, the seconds and the memory that training took."""
+    """Prints the share of mistakes on the first rows, the seconds and the memory that training took.
+
+    Before that a small network is trained, so that code is loaded and threads have their stacks; but not on
+    arrays from a file, where it is the whole process that is timed.
+    """
     x, y = load_data(source, sizes[0], sizes[-1])
     model = LIBRARIES[library]
-    if room:
-        model(sizes).train(x[:batch_size].copy(), y[:batch_size], 1, batch_size)  # threads take their stacks
-        allow_memory(room)
-    if not source.startswith("arrays"):  # where the whole process is timed, nothing else is done
-        import_library(library)
+    if not source.startswith("arrays"):
+        model([sizes[0], 4, sizes[-1]]).train(x[:batch_size].copy(), y[:batch_size], 1, batch_size)
+        gc.collect()
         forget_peak()
+    if room:
+        allow_memory(room)
     before, start = peak_memory(), time.perf_counter()
     trained = model(sizes)
     trained.train(x, y, epochs, batch_size)

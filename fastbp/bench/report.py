@@ -29,6 +29,7 @@ class Report:
 
     header: dict[str, str]
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)  # by section
 
     def tables(self, section: str) -> list[Table]:
         """One table for each kind of row and each number of threads in a section."""
@@ -60,9 +61,12 @@ def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: st
     report = Report({})
     for part in tasks(sections, threads, task):
         rows = report.rows.setdefault(part.section, [])
-        for row in measured(part):
-            rows.append(row)
-            print(progress(row), file=sys.stderr)
+        try:
+            for row in measured(part):
+                rows.append(row)
+                print(progress(row), file=sys.stderr)
+        except RuntimeError as error:  # said above by the process itself; the other sections go on
+            report.failures[part.section] = str(error)
     machine = _native.config()
     report.header = {
         "processor": f"{machine['processor']}, {machine['cores available']} cores, level {machine['level']}",
@@ -146,21 +150,20 @@ def parse_threads(text: str) -> list[int]:
     return counts
 
 
-def blocks_of(path: Path, sections: Sequence[str]) -> tuple[str, list[str]]:
-    """A file's text, and the sections among those given that it has a place for."""
+def blocks_of(path: Path, sections: Sequence[str]) -> list[str]:
+    """The sections among those given that a file has a place for, at least one."""
     text = path.read_text(encoding="utf-8")
     places = [match[2] for match in BLOCK.finditer(text) if match[2] in sections]
     if not places:
         example = f"<!-- benchmark {sections[0]} --> and <!-- /benchmark {sections[0]} -->, each on a line"
         raise ValueError(f"{path} has no place for any of {', '.join(sections)}: expected {example}")
-    return text, places
+    return places
 
 
 def write_blocks(path: Path, sections: Sequence[str], content: Callable[[str], str]) -> None:
     """Replace what stands between the markers of these sections in a file; the rest stays."""
-    text, places = blocks_of(path, sections)
 
     def block(match: re.Match[str]) -> str:
-        return f"{match[1]}{content(match[2])}\n{match[3]}" if match[2] in places else match[0]
+        return f"{match[1]}{content(match[2])}\n{match[3]}" if match[2] in sections else match[0]
 
-    path.write_text(BLOCK.sub(block, text), encoding="utf-8")
+    path.write_text(BLOCK.sub(block, path.read_text(encoding="utf-8")), encoding="utf-8")

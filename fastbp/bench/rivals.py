@@ -266,7 +266,6 @@ class ScikitLearn:
             momentum=0.0,
             nesterovs_momentum=False,
             shuffle=False,
-            warm_start=True,
             tol=0.0,
             n_iter_no_change=2**31,
         )
@@ -285,13 +284,14 @@ class ScikitLearn:
     def train(self, epochs: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self.warning)
-            self.model.set_params(max_iter=epochs).fit(self.x, self.y)
+            self.model.set_params(max_iter=epochs, warm_start=True).fit(self.x, self.y)
 
     def parameters(self) -> NDArray[Any]:
         pairs = zip(self.model.coefs_, self.model.intercepts_, strict=True)
         return np.concatenate([array.ravel() for pair in pairs for array in pair])
 
     def update(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        self.model.warm_start = False  # with it, every batch has to hold all classes
         self.model.partial_fit(x, y)
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:

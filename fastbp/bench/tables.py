@@ -35,9 +35,9 @@ LAYOUTS = {
     "cold": Layout("From nothing", "milliseconds", ("what", "how"), scale=1e3),
     "memory": Layout(
         "Memory of training",
-        "megabytes by which the peak of resident memory grows from before the network is built, libraries "
-        "and data being there, to the end of training; after the colon: parameters, gradient, Adam's "
-        "moments, and inputs and outputs of all layers for one batch",
+        "megabytes by which the peak of resident memory grows from before the network is built to the end "
+        "of training, the data being there and the library having trained a small network before; after the "
+        "colon: parameters, gradient, Adam's moments, and inputs and outputs of all layers for one batch",
         ("data", "network, batch: needs"),
         scale=1e-6,
     ),
@@ -48,11 +48,11 @@ LAYOUTS = {
         scale=1e9,
     ),
     "samples": Layout(
-        "Growth with the samples", "nanoseconds a sample", ("samples", "network"), 1e9, counted=False
+        "Growth with the samples", "nanoseconds a sample", ("samples", "network"), scale=1e9, counted=False
     ),
     "parameters": Layout(
         "Growth with the parameters",
-        "microseconds a step of 128 samples, one call",
+        "microseconds a step of 256 samples, one call",
         ("parameters", "network"),
         counted=False,
     ),

@@ -17,10 +17,11 @@ from fastbp import _native
 from fastbp.bench.rows import Effort, Row
 
 TURN_SECONDS = 0.03
-LEAST_ROUNDS = 4  # of jobs that take longer than a turn
+LEAST_ROUNDS = 3  # of jobs that take longer than a turn
 # Threads that have worked spin for more work, OpenBLAS's for over 0.1 s: wait until this process takes less
 # than a quarter of a core, at most so long.
 LOOK_SECONDS, REST_SECONDS = 0.003, 0.3
+LED_IN_SECONDS = 0.2  # a job that takes longer needs no other before it
 
 Job = Callable[[], float]
 
@@ -108,11 +109,12 @@ def take_turns(jobs: Mapping[str, Job], effort: Effort, threads: int = 1) -> dic
     """Call the jobs in turn, every other round backwards, and keep what each returns.
 
     Whatever else the machine does in the meantime falls on all of them alike, and over two rounds each
-    follows the one before it and the one behind it.  Several threads begin a turn at rest, and with a turn
-    that is not timed: they may find themselves on one core at first.  Rounds go on until every job has had
-    its seconds on average.
+    follows the one before it and the one behind it.  Several threads begin a turn at rest, and a short one
+    with another that is not timed: they may find themselves on one core at first.  Rounds go on until every
+    job has had its seconds on average.
     """
     values: dict[str, list[float]] = {name: [] for name in jobs}
+    lasted = dict.fromkeys(jobs, 0.0)
     order, rounds = list(jobs), 0
     gc.collect()
     collecting = gc.isenabled()
@@ -123,8 +125,11 @@ def take_turns(jobs: Mapping[str, Job], effort: Effort, threads: int = 1) -> dic
             for name in order:
                 if threads > 1:
                     rest()
+                if threads > 1 and lasted[name] < LED_IN_SECONDS:
                     jobs[name]()
+                start = time.perf_counter()
                 values[name].append(jobs[name]())
+                lasted[name] = time.perf_counter() - start
             order.reverse()
             rounds += 1
     finally:
