@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp.bench.baseline import Baseline
-from fastbp.bench.calls import ONLINE, PREDICTION_GOALS, PREDICTION_TOLERANCE, SERVED, updating
+from fastbp.bench.calls import ONLINE, PREDICTION_GOALS, PREDICTION_TOLERANCE, SERVED, single_rows
 from fastbp.bench.rivals import RIVALS
 from fastbp.bench.training import SEED, TOLERANCE, comparison, contenders
 from fastbp.bench.workloads import make_problem
@@ -32,7 +32,8 @@ def test_partial_fit(benchmark, name):
     problem = make_problem(ONLINE, SEED)
     benchmark.group = f"partial_fit, a row of {ONLINE.network}"
     contender = CONTENDERS[name](problem, THREADS)
-    pairs = [(problem.x[i : i + 1], problem.y[i : i + 1]) for i in problem.orders[0]]
-    updating(contender, pairs)(len(pairs))
+    rows = single_rows(problem)
+    for x, y in rows:
+        contender.update(x, y)
     assert comparison(problem)(contender.parameters()) <= TOLERANCE
-    benchmark(contender.update, *pairs[0])
+    benchmark(contender.update, *rows[0])

@@ -151,9 +151,9 @@ def activation_forward(name: str, z: NDArray[Any], a: NDArray[Any]) -> None:
         a += 1
         a *= 0.5
     elif name == "softmax":
-        np.subtract(z, z.max(axis=1, keepdims=True), out=a)
+        np.subtract(z, np.maximum.reduce(z, axis=1, keepdims=True), out=a)
         np.exp(a, out=a)
-        a /= a.sum(axis=1, keepdims=True)
+        a /= np.add.reduce(a, axis=1, keepdims=True)
 
 
 def activation_backward(name: str, a: NDArray[Any], da: NDArray[Any], dz: NDArray[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastbp.bench.baseline import Baseline
 from fastbp.bench.rivals import Contender
 from fastbp.bench.rows import Result, Row, Task
-from fastbp.bench.timing import call_job, fill, repetitions, seconds_of
+from fastbp.bench.timing import call_job, fill
 from fastbp.bench.training import SEED, comparison, contenders, judged, measure_problem
 from fastbp.bench.workloads import Problem, Workload, make_problem
 
@@ -22,6 +22,8 @@ ONLINE = Workload("online", (40, 100, 100, 10), "relu", "cross_entropy", "sgd", 
 PREDICTION_GOALS = {1: 2.5e-6, 32: 8e-6, 1024: 200e-6}  # rows -> seconds
 UPDATE_GOAL, FIT_GOAL = 5e-6, 3e-6
 PREDICTION_TOLERANCE = 1e-5  # of probabilities: float32 rounds to 6e-8, over sums of 128 terms
+
+Batch = tuple[NDArray[np.float32], NDArray[Any]]
 
 
 def measure(task: Task) -> Iterator[Row]:
@@ -63,29 +65,22 @@ def measure_update(task: Task, problem: Problem, contenders: dict[str, Contender
     """One call of partial_fit on one row."""
     row = new_row("partial_fit(1 row)", problem, task, UPDATE_GOAL)
     compare = comparison(problem)
-    pairs = [(problem.x[i : i + 1], problem.y[i : i + 1]) for i in problem.orders[0]]
+    pairs = single_rows(problem)
     jobs = {}
     for name, contender in contenders.items():
         contender.restart()
-        updating(contender, pairs)(len(pairs))
+        for x, y in pairs:
+            contender.update(x, y)
         row.results[name] = judged(compare(contender.parameters()))
-        loop = updating(contender, pairs)
-        jobs[name] = partial(seconds_of_one, loop, repetitions(loop))
+        jobs[name] = call_job(partial(update_on_next, contender, cycle(pairs)))
     return fill(row, jobs, task.effort)
 
 
-def updating(
-    contender: Contender, pairs: list[tuple[NDArray[np.float32], NDArray[Any]]]
-) -> Callable[[int], None]:
-    """A function that makes so many updates, a row each, again and again from the first."""
-
-    def loop(count: int) -> None:
-        for (x, y), _ in zip(cycle(pairs), range(count), strict=False):
-            contender.update(x, y)
-
-    return loop
+def single_rows(problem: Problem) -> list[Batch]:
+    """Every row with its target as a batch, in the order of the first epoch."""
+    return [(problem.x[i : i + 1], problem.y[i : i + 1]) for i in problem.orders[0]]
 
 
-def seconds_of_one(loop: Callable[[int], None], count: int) -> float:
-    """The seconds of one of so many turns of a loop."""
-    return seconds_of(lambda: loop(count)) / count
+def update_on_next(contender: Contender, batches: Iterator[Batch]) -> None:
+    """One update."""
+    contender.update(*next(batches))

@@ -48,15 +48,11 @@ def draw_rivals(rows: Sequence[Row], path: Path) -> None:
         panels = figure.subplots(1, len(threads), sharey=True, squeeze=False)[0]
         for panel, count in zip(panels, threads, strict=True):
             for place, rival in enumerate(rivals):
-                bars = {
-                    workloads.index(row.name) + thickness * (place - (len(rivals) - 1) / 2): min(
-                        row.results[rival].values
-                    )
-                    / min(row.first.values)
-                    for row in rows
-                    if row.threads == count and row.results[rival].agrees
-                }
-                panel.barh(list(bars), list(bars.values()), thickness, label=rival)
+                timed = [row for row in rows if row.threads == count and row.results[rival].agrees]
+                offset = thickness * (place - (len(rivals) - 1) / 2)
+                places = [workloads.index(row.name) + offset for row in timed]
+                beyond = [min(row.results[rival].values) / min(row.first.values) - 1 for row in timed]
+                panel.barh(places, beyond, thickness, left=1, label=rival)
             panel.set_xscale("log")
             panel.set_xticks(TICKS, map(str, TICKS))
             panel.minorticks_off()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -36,15 +37,19 @@ def measure(task: Task) -> Iterator[Row]:
         yield measure_problem(row, problem, makers, task.effort, peak)
 
 
-def problems(task: Task, names: Sequence[str] | None = None) -> Iterator[Problem]:
-    """Workloads with their data: those named, or those asked for, of which the first few do when quick."""
+def problems(
+    task: Task, names: Sequence[str] | None = None, epoch_flops: float = math.inf
+) -> Iterator[Problem]:
+    """Workloads with their data: those named, or those asked for, of which the first few do when quick.
+
+    Epochs are cut short when quick, and where they would have more flops than that.
+    """
     if names is None:
         names = task.workloads[: QUICK_WORKLOADS if task.effort.quick else None]
     for name in names:
         workload = WORKLOADS[name]
-        if task.effort.quick:
-            workload = replace(workload, steps=min(workload.steps, 3))
-        yield make_problem(workload, SEED)
+        most = 3 if task.effort.quick else max(2, epoch_flops // workload.step_flops)
+        yield make_problem(replace(workload, steps=int(min(workload.steps, most))), SEED)
 
 
 def new_row(table: str, problem: Problem, threads: int) -> Row:
