@@ -153,6 +153,16 @@ def test_a_wrong_result_is_never_timed():
     assert row.peak == 2.0
 
 
+def test_epochs_are_whole_unless_they_are_to_be_quick_or_have_too_many_flops():
+    task = replace(TASK, effort=Effort(), workloads=("tiny",))
+    steps = WORKLOADS["tiny"].steps
+    flops = WORKLOADS["tiny"].step_flops
+    assert [problem.workload.steps for problem in training.problems(task)] == [steps]
+    assert [problem.workload.steps for problem in training.problems(TASK)] == [3]
+    short = training.problems(task, ["tiny"], epoch_flops=7.5 * flops)
+    assert [problem.workload.steps for problem in short] == [7]
+
+
 class Sloppy(Fastbp):
     """Trains with another learning rate than it was told."""
 
@@ -373,9 +383,12 @@ def test_the_memory_that_training_needs_is_counted_by_hand():
     assert memory.needed_bytes("2-3-1", 5) == 4 * (4 * parameters + 5 * (2 + 3 + 1))
 
 
-def test_growth_stops_where_the_memory_does(monkeypatch):
+def test_growth_leaves_out_what_the_memory_does_not_hold_and_says_so(monkeypatch, capsys):
     monkeypatch.setattr(growth, "free_memory", lambda: 1e6)
     monkeypatch.setattr(growth, "measure_samples", lambda task, counts, samples: samples)
     monkeypatch.setattr(growth, "measure_parameters", lambda task, counts, width: -width)
     sizes = list(growth.measure(replace(TASK, effort=Effort())))
     assert sizes == [1_000, -7, -22]
+    said = capsys.readouterr().err
+    assert "growth leaves out 10,000 samples" in said
+    assert "growth leaves out 9,940 parameters" in said

@@ -127,7 +127,7 @@ class ScikitLearn:
         from sklearn.neural_network import MLPClassifier
 
         warnings.simplefilter("ignore")  # that so few epochs have not converged
-        self.model: Any = MLPClassifier(hidden_layer_sizes=sizes[1:-1], alpha=0.0, tol=0.0)
+        self.model: Any = MLPClassifier(sizes[1:-1], alpha=0.0, tol=0.0, warm_start=True)
 
     def train(self, x: Array, y: Array, epochs: int, batch_size: int) -> None:
         options = {"max_iter": epochs, "n_iter_no_change": epochs, "batch_size": batch_size}

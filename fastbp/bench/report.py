@@ -70,21 +70,19 @@ def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: st
     machine = _native.config()
     report.header = {
         "processor": f"{machine['processor']}, {machine['cores available']} cores, level {machine['level']}",
-        "peak": peaks([row for rows in report.rows.values() for row in rows]),
+        "peak": peaks([row for rows in report.rows.values() for row in rows]) or "not measured",
         "versions": ", ".join(f"{name} {version}" for name, version in versions(task.rivals).items()),
         "load average before": load,
         "command": command,
     }
-    if not report.header["peak"]:
-        del report.header["peak"]
     return report
 
 
 def progress(row: Row) -> str:
     """One row on one line."""
-    scale = LAYOUTS[row.table].scale
-    values = ", ".join(f"{name} {quantity(result, scale)}" for name, result in row.results.items())
-    return f"{plural(row.threads)}, {row.table} {row.name} {row.detail}: {values}"
+    layout = LAYOUTS[row.table]
+    values = ", ".join(f"{name} {quantity(result, layout.scale)}" for name, result in row.results.items())
+    return f"{plural(row.threads)}, {row.table} {row.name} {row.detail}: {values} {layout.unit.split()[0]}"
 
 
 def peaks(rows: Sequence[Row]) -> str:

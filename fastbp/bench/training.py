@@ -48,7 +48,7 @@ def problems(
         names = task.workloads[: QUICK_WORKLOADS if task.effort.quick else None]
     for name in names:
         workload = WORKLOADS[name]
-        most = 3 if task.effort.quick else max(2, epoch_flops // workload.step_flops)
+        most = 3 if task.effort.quick else max(2, epoch_flops / workload.step_flops)
         yield make_problem(replace(workload, steps=int(min(workload.steps, most))), SEED)
 
 
