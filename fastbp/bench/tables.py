@@ -144,7 +144,7 @@ def make_table(rows: Sequence[Row]) -> Table:
     if any(len(result.values) > 1 for row in rows for result in row.results.values()):
         notes.append("minimum / median")
     if rivals and not layout.shares:
-        notes.append(f"times: how many times {names[0]}'s, by the minima")
+        notes.append(f"times: ratio to {names[0]}, of the minima")
     return Table(title, "; ".join(notes), columns, cells)
 
 
