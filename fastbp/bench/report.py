@@ -68,13 +68,14 @@ def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: st
         except RuntimeError as error:  # said above by the process itself; the other sections go on
             report.failures[part.section] = str(error)
     machine = _native.config()
-    report.header = {
+    header = {
         "processor": f"{machine['processor']}, {machine['cores available']} cores, level {machine['level']}",
-        "peak": peaks([row for rows in report.rows.values() for row in rows]) or "not measured",
+        "peak": peaks([row for rows in report.rows.values() for row in rows]),
         "versions": ", ".join(f"{name} {version}" for name, version in versions(task.rivals).items()),
         "load average before": load,
         "command": command,
     }
+    report.header = {name: value for name, value in header.items() if value}  # some sections have no peak
     return report
 
 
