@@ -325,5 +325,6 @@ def test_all_derivatives_come_from_one_backward_pass_and_two_forward_passes_each
     monkeypatch.setattr(bp.Network, "evaluate", lambda *arguments: calls.append(1) or counted(*arguments))
     result = bp.check_gradients(net, X, Y)
     assert result.passed
-    assert len(calls) == 1 + 2 * net.parameters.size == 1 + 2 * 13  # the first tells how finely the loss is known
+    # The first forward pass tells how finely the loss is known.
+    assert len(calls) == 1 + 2 * net.parameters.size == 1 + 2 * 13
     assert same_bits(net.parameters, two_layers().parameters)
