@@ -38,7 +38,7 @@ def train(
     workspace: _Real,
     losses: NDArray[np.float64],
     threads: int,
-) -> int: ...
+) -> tuple[int, bool]: ...
 def evaluate(
     stages: NDArray[np.int64],
     parameters: _Real,

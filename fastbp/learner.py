@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from threading import get_ident
@@ -21,6 +22,7 @@ from fastbp.optimizers import Optimizer
 SLICE_SECONDS = 0.05  # what a native call lasts: Ctrl-C answers at once, the call itself costs nothing
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first slice, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
+ALONE_SECONDS = 0.02, 1.0  # on one thread once a team is kept waiting: at first, at most; a try costs 10 ms
 BUSY = "the network is in another call that changes it: one at a time, or give each thread a net.copy()"
 REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
@@ -93,6 +95,7 @@ class Learner:
         self._no_state: Real = np.empty((0, count), dtype)
         self._all_rows = np.arange(0, dtype=np.int64)
         self._snapshot: Snapshot | None = None
+        self._alone_until, self._alone_for = 0.0, ALONE_SECONDS[0]  # on the monotonic clock; seconds
         largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._row_bytes = dtype.itemsize * (plan.in_features + 2 * int(plan.field("outputs").sum()))
@@ -206,6 +209,8 @@ class Learner:
         ``rule`` "gradient" stores a batch's gradient instead of updating.
         """
         threads = self.plan.training_threads(batch_size, threads)
+        if threads > 1 and self._alone_until and time.monotonic() < self._alone_until:
+            threads = 1
         shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
         space = self._training_spaces.pop(shape, None)
         if space is None:
@@ -219,7 +224,8 @@ class Learner:
         gradients, state = self._no_gradients, self.state
         if rule == "gradient":
             gradients, state = self.gradients, self._no_state
-        done: int = self.native.train(
+        done: int
+        done, kept_waiting = self.native.train(
             space.stages,
             space.layout,
             self.parameters,
@@ -238,6 +244,14 @@ class Learner:
             threads,
         )
         _keep(self._training_spaces, shape, space)
+        if threads > 1:
+            self._alone_for = max(self._alone_for / 2, ALONE_SECONDS[0])
+        if kept_waiting:
+            self._alone_for = min(4 * self._alone_for, ALONE_SECONDS[1])
+            self._alone_until = time.monotonic() + self._alone_for
+            left = order[done * batch_size :]
+            if len(left):
+                done += self.train(x, y, left, batch_size, step + done, settings, losses[done:], 1, rule)
         if whole:
             self.forget_large(batch_size)
         return done

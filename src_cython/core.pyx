@@ -26,7 +26,7 @@ from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
 from step cimport STRIP_SCRATCH, train_batches, training
 from team cimport (
     openmp_version, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate, team_gate_init, team_limit,
-    team_rank, team_size,
+    team_rank, team_size, team_watch, team_watch_start,
 )
 
 import sys
@@ -194,10 +194,10 @@ def packing(const int64_t[:, ::1] stages, real[::1] parameters, Py_ssize_t rows)
 
 
 cdef void train_member(
-    const training* job, real* workspace, team_gate* gate, ptrdiff_t* done, int thread, int team
+    const training* job, real* workspace, team_gate* gate, team_watch* watch, ptrdiff_t* done, int thread, int team
 ) noexcept nogil:
     cdef uint64_t mode = simd_enter()
-    cdef ptrdiff_t batches = train_batches(job, workspace, gate, thread, team)
+    cdef ptrdiff_t batches = train_batches(job, workspace, gate, watch if thread == 0 else NULL, thread, team)
     if thread == 0:
         done[0] = batches
     simd_leave(mode)
@@ -210,11 +210,13 @@ def train(
 ):
     """Train on the rows that order names, batch by batch.
 
-    Returns the number of batches done: fewer than there are where a batch's loss was not finite, as it is where a
-    number of x or y is not.  That batch changed nothing, and losses holds its loss.
+    Returns the number of batches done, and whether the team broke up because its threads were kept waiting for one
+    another: go on with one thread.  Otherwise there are fewer than all where a batch's loss was not finite, as it is
+    where a number of x or y is not.  That batch changed nothing, and losses holds its loss.
     """
     cdef training job
     cdef team_gate gate
+    cdef team_watch watch
     cdef Py_buffer x_view, y_view
     cdef ptrdiff_t done = 0
     if order.shape[0] < 1 or batch_size < 1 or threads < 1 or layout.shape[0] != len(LAYOUT_FIELDS):
@@ -232,6 +234,7 @@ def train(
     job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]
     job.losses = &losses[0]
     team_gate_init(&gate)
+    team_watch_start(&watch)
     open_table(x, &x_view, &job.net.x)
     try:
         open_table(y, &y_view, &job.net.y)
@@ -241,15 +244,15 @@ def train(
             check_layout(&job, workspace, threads)
             with nogil:
                 if threads == 1:
-                    train_member(&job, &workspace[0], &gate, &done, 0, 1)
+                    train_member(&job, &workspace[0], &gate, &watch, &done, 0, 1)
                 else:
                     with parallel(num_threads=threads):
-                        train_member(&job, &workspace[0], &gate, &done, team_rank(), team_size())
+                        train_member(&job, &workspace[0], &gate, &watch, &done, team_rank(), team_size())
         finally:
             PyBuffer_Release(&y_view)
     finally:
         PyBuffer_Release(&x_view)
-    return done
+    return done, watch.kept_waiting != 0
 
 
 cdef void evaluate_member(

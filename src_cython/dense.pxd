@@ -267,7 +267,7 @@ cdef inline void dense_backward_share(
     elif dx != NULL:
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
         transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
-        team_meet(gate, team)
+        team_meet(gate, team, NULL)
         first, last = cut(rows, team, thread), cut(rows, team, thread + 1)
         dense_input_gradient(
             dx + first * inputs, inputs, dz + first * outputs, outputs, transposed, transposed_row,

@@ -20,7 +20,7 @@ from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
 from real cimport TILE_ROWS, convert_rows, lanes, real, transpose
 from rows cimport gather_rows
 from stages cimport DENSE, network, stage, stage_backward, stage_forward
-from team cimport team_gate, team_meet, team_queues, team_take
+from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_watch
 
 cdef struct training:
     network net
@@ -264,9 +264,12 @@ cdef inline void transpose_weights(const training* job, real* workspace, int thr
 
 
 cdef inline ptrdiff_t train_batches(
-    const training* job, real* workspace, team_gate* gate, int thread, int team
+    const training* job, real* workspace, team_gate* gate, team_watch* watch, int thread, int team
 ) noexcept nogil:
-    """Every batch of the call, as one thread of the team.  Returns the batches done; all threads return the same."""
+    """Every batch of the call, as one thread of the team.  Returns the batches done; all threads return the same.
+
+    The thread with a watch has the team break up once it is kept waiting for most of the time.
+    """
     cdef const network* net = &job.net
     cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs, batches = ceil_div(job.rows, job.batch_size), number
     cdef ptrdiff_t length = gradient_vectors(net, workspace), pieces
@@ -279,7 +282,7 @@ cdef inline ptrdiff_t train_batches(
     gather_batch(
         job, &following, workspace, cut(following.size, team, thread), cut(following.size, team, thread + 1)
     )
-    team_meet(gate, team)
+    team_meet(gate, team, watch)
     for number in range(batches):
         batch, following = following, mini_batch_at(job, number + 1)
         scale = loss_scale(net.loss, job.summed, batch.size, outputs)
@@ -292,7 +295,7 @@ cdef inline ptrdiff_t train_batches(
                 cut(batch.size, pieces, piece + 1) - cut(batch.size, pieces, piece), scale,
             )
             piece = team_take(gate, thread, team, blocks)
-        team_meet(gate, team)
+        team_meet(gate, team, watch)
         # by every thread: all must decide alike
         loss = scale * sum_in_order(<double*>(workspace + job.values), batch.size)
         if thread == 0:
@@ -309,5 +312,9 @@ cdef inline ptrdiff_t train_batches(
                 cut(length, pieces, piece + 1),
             )
             piece = team_take(gate, thread, team, shares)
-        team_meet(gate, team)
+        if watch != NULL and watch.kept_waiting:
+            team_break_up(gate, number)
+        team_meet(gate, team, watch)
+        if team_breaks_up(gate, number):
+            return number + 1
     return batches

@@ -13,7 +13,12 @@ cdef extern from "team.h" nogil:
     int team_limit()
     int openmp_version()
     void team_gate_init(team_gate* gate)
-    void team_meet(team_gate* gate, int team)
+    ctypedef struct team_watch:
+        int kept_waiting
+    void team_watch_start(team_watch* watch)
+    void team_meet(team_gate* gate, int team, team_watch* watch)
+    void team_break_up(team_gate* gate, ptrdiff_t number)
+    bint team_breaks_up(team_gate* gate, ptrdiff_t number)
     int team_queues(int team)
     int team_take(team_gate* gate, int thread, int team, int pieces)
     void team_flag_init(team_flag* flag)

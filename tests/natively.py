@@ -77,11 +77,15 @@ def train(
     workspace.array[...] = 0.0
     losses = Guarded(-(-len(order) // batch_size), np.float64)
     settings = np.array([case.reduction == "sum", *rule.rates], np.float64)
-    batches = core.train(
-        fenced(space.stages), fenced(space.layout), moved.array, gradients.array, remembered.array,
-        _native.LOSSES[case.loss], _native.OPTIMIZERS[rule.optimizer], fenced(settings), fenced(x), fenced(y),
-        fenced(order), batch_size, step, workspace.array, losses.array, threads,
-    )  # fmt: skip
+    batches, kept_waiting = 0, True
+    while kept_waiting and batches < len(losses.array):  # a team breaks up on a busy machine
+        done, kept_waiting = core.train(
+            fenced(space.stages), fenced(space.layout), moved.array, gradients.array, remembered.array,
+            _native.LOSSES[case.loss], _native.OPTIMIZERS[rule.optimizer], fenced(settings),
+            fenced(x), fenced(y), fenced(order[batches * batch_size :]), batch_size, step + batches,
+            workspace.array, losses.array[batches:], threads,
+        )  # fmt: skip
+        batches, threads = batches + done, 1
     for guarded in (moved, remembered, gradients, workspace, losses):
         assert guarded.intact, "the core wrote outside of an array"
     return Run(batches, losses.array, moved.array, gradients.array, remembered.array)

@@ -13,6 +13,8 @@ from cases import CASES
 from interpreter import run
 from threadpoolctl import threadpool_info
 
+import fastbp as bp
+
 TASKS = 8  # at once, on however few cores
 
 
@@ -238,6 +240,37 @@ print(*((info["user_api"], info["num_threads"]) for info in new))
 
 def test_threadpoolctl_sees_the_openmp_runtime_of_the_core():
     assert run(RUNTIMES, OMP_NUM_THREADS="3") == "('openmp', 3)\n"
+
+
+class CrowdedCore:
+    """A core whose teams break up after three batches, as they do where others keep the processors busy."""
+
+    def __init__(self, core):
+        self.core, self.threads = core, []
+
+    def __getattr__(self, name):
+        return getattr(self.core, name)
+
+    def train(self, *arguments):
+        *before, order, batch_size, step, workspace, losses, threads = arguments
+        self.threads.append(threads)
+        if threads == 1:
+            return self.core.train(*arguments)
+        order = order[: 3 * batch_size]
+        done, _ = self.core.train(*before, order, batch_size, step, workspace, losses, threads)
+        return done, True
+
+
+def test_what_a_team_left_when_it_broke_up_is_trained_on_one_thread_to_the_same_bits():
+    x = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
+    y = x[:, :10].argmax(axis=1)
+    nets = [bp.Network(bp.mlp([64, 128, 10], output="softmax"), loss="cross_entropy") for _ in range(2)]
+    crowded = nets[1]._learner.native = CrowdedCore(nets[1]._learner.native)
+    histories = [net.fit(x, y, epochs=3, batch_size=96, threads=2) for net in nets]
+    assert histories[0].loss == histories[1].loss
+    assert same_bits(nets[0].parameters, nets[1].parameters)
+    assert nets[0].steps == nets[1].steps == 33
+    assert crowded.threads[:2] == [2, 1]
 
 
 # Python without the global interpreter lock
