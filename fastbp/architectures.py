@@ -66,6 +66,8 @@ def chain(layers: Iterable[Layer]) -> tuple[Layer, ...]:
             raise TypeError(f"{place} is {layer!r}, expected a layer such as Dense(2, 1) or ReLU()")
         if not layer._runs_in_python():
             _check.known_to_core(layer, place, (Dense.name, *ACTIVATIONS), "forward and backward")
+            if _check.redefines(layer, ("initial_parameters",)):
+                raise TypeError(f"{place} is {layer!r}, which draws by weight= and bias=, not initial_parameters")
         for method in ("forward", "backward"):
             if layer._runs_in_python() and not layer._defines(method):
                 raise TypeError(f"{place} is {layer!r}, which defines no {method}(self, x)")

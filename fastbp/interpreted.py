@@ -93,6 +93,7 @@ class InterpretedLearner(Learner):
         logits = loss.last_activation is not None
         self._scores_in_python = loss._runs_in_python() or (logits and isinstance(wrapped[-1], OwnLayer))
         self._scored = wrapped[:-1] if logits and not self._scores_in_python else wrapped
+        # The lowest layer with parameters: none below it needs the derivative by its output.
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
@@ -159,7 +160,7 @@ class InterpretedLearner(Learner):
     def _score(self, a: Real, target: Real) -> tuple[float, Real | None]:
         """The loss of a batch, and its derivative by what enters it; None where the loss is not finite."""
         if self._scores_in_python:
-            loss, slope = self.loss._value_and_gradient(a, target)
+            loss, slope = self.loss._value_and_gradient(a, self._compared(a, target))
             if slope is not None and np.shape(slope) != a.shape:
                 found = np.shape(slope)
                 raise ValueError(f"{self.loss!r}.gradient gave shape {found}, expected {a.shape}")
@@ -168,6 +169,11 @@ class InterpretedLearner(Learner):
         slope = np.empty_like(a)
         loss = self._native_loss(a, target, slope, self.loss.reduction == "sum")
         return loss, slope if math.isfinite(loss) else None
+
+    def _compared(self, output: Real, target: Real) -> Real:
+        """Targets as a loss in Python takes them: in the output's shape, or labels as whole numbers."""
+        labels = self.loss.target == "class" and target.ndim == 1
+        return target.astype(np.intp) if labels else target.reshape(output.shape)
 
     def _native_loss(self, a: Real, target: Real, slope: Real, summed: bool) -> float:
         rows = len(a)
@@ -197,7 +203,7 @@ class InterpretedLearner(Learner):
             target = self._gather(y, slice(None))
             loss = self._native_loss(entering, target, output[:0], self.loss.reduction == "sum")
         elif _check.is_finite(output, self.dtype):
-            loss = self.loss.value(output, self._gather(y, slice(None)))
+            loss = float(self.loss.value(output, self._compared(output, self._gather(y, slice(None)))))
         else:
             loss = math.nan
         measured = metrics.for_loss(self.loss.name)

@@ -109,7 +109,7 @@ class Learner:
             )
             layer._bind(parameters, gradients)
         try:
-            self.reset(seed)
+            self._begin(seed)
         except BaseException:  # a user's own initializer may fail
             for layer in layers:
                 layer._release()
@@ -131,7 +131,15 @@ class Learner:
 
     @exclusive
     def reset(self, seed: int) -> None:
-        """Draw the parameters, forget all state, count from 0."""
+        """Draw the parameters, forget all state, count from 0; or leave all as it is where drawing fails."""
+        before = self.parameters.copy()
+        try:
+            self._begin(seed)
+        except BaseException:  # a user's own layer or initializer may fail
+            self.parameters[:] = before
+            raise
+
+    def _begin(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         followers = [layer.name for layer in self.layers[1:]] + ["identity"]
         for layer, follower in zip(self.layers, followers, strict=True):

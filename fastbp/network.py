@@ -186,8 +186,9 @@ class Network:
         Raises
         ------
         ValueError, TypeError, FloatingPointError
-            For what does not fit: the network is then what it was before the call; FloatingPointError when
-            the loss stops being finite: the network is then back at a recent finite state.
+            For what does not fit: the network is then what it was before the call (where a layer or loss of
+            one's own fails it keeps the steps made); FloatingPointError when the loss stops being finite: the
+            network is then back at a recent finite state.
         """
         epochs = _check.whole_number(epochs, "epochs", 0)
         batch_size = _check.whole_number(batch_size, "batch_size")

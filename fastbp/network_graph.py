@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastbp import graph
 from fastbp.graph import Operation, Variable
 from fastbp.layers import Dense, Layer
-from fastbp.losses import Loss
+from fastbp.losses import CustomLoss, Loss
 
 _BAR = 30  # characters of the longest bar
 
@@ -83,13 +83,19 @@ class NetworkGraph(Mapping[str, Variable]):
         parameters = [
             self._named(f"{key}{number}", Variable(array)) for key, array in twin.parameters.items()
         ]
+
+        def back(g: NDArray[Any], *_: Any) -> NDArray[Any]:
+            for array in twin.gradients.values():
+                array.fill(0.0)  # as in a step: it may add to them
+            return np.array(twin.backward(g.copy()))
+
         operation = Operation(
             type(layer).__name__,
             "what the layer computes",
-            lambda x, *_: twin.forward(x),
+            lambda x, *_: twin.forward(x.copy()),  # it may write to what it gets
             lambda y, *inputs: (math.nan,) * len(inputs),  # the layer keeps them to itself
             (
-                lambda g, *_: np.array(twin.backward(g)),  # first: it leaves those by the parameters
+                back,  # first: it leaves the derivatives by the parameters
                 *(lambda g, *_, key=key: np.array(twin.gradients[key]) for key in twin.parameters),
             ),
         )
@@ -151,7 +157,7 @@ def _as_output(y: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _loss(loss: Loss, output: Variable, target: Variable) -> Variable:
-    if hasattr(loss, "function"):
+    if isinstance(loss, CustomLoss):
         node = loss.function(output, target)
         if not isinstance(node, Variable):
             raise TypeError(f"the loss gave a {type(node).__name__}, expected a node of the graph")
@@ -221,7 +227,7 @@ class GradientNorms:
 
     def __str__(self) -> str:
         """A table; every tenth of the bar's whole scale is the same factor."""
-        width = max(map(len, self.names)) + 2
+        width = max(map(len, ("layer", *self.names))) + 2
         lines = [f"{'layer':<{width}}{'dW':>10}{'db':>10}  dW on a logarithmic scale"]
         for name, weight, bias, bar in zip(self.names, self.weight, self.bias, self._bars(), strict=True):
             lines.append(f"{name:<{width}}{weight:>10.2e}{bias:>10.2e}  {bar}".rstrip())

@@ -178,7 +178,7 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     for i in range(job.net.count):
         s = job.net.stages + i
         fits &= s.row >= padded(s.outputs) and s.output + batch * s.row <= room and s.delta + batch * s.row <= room
-        if s.propagates and s.kind == DENSE and needs_transpose(batch):
+        if s.propagates and s.kind == DENSE and (needs_transpose(batch) or s.transposed_row):
             fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room
     fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
     if not fits:

@@ -203,7 +203,7 @@ cdef inline void fetch_ahead(product* p, upcoming* wanted, ptrdiff_t offset, ptr
     if wanted.updated[0] != NULL:
         for i in range(3):
             p.ahead[i].at, p.ahead[i].step = wanted.updated[i] + offset, ceil_div(size, p.depth)
-    if rows:
+    if rows:  # streams 3 and 4: the row where it lies, and its place in the batch
         p.ahead[3].at = wanted.source.data + wanted.order[wanted.first] * wanted.source.row_stride
         p.ahead[3].step = ceil_div(wanted.source.columns * wanted.source.size, p.depth)
         p.ahead[4].at, p.ahead[4].step = wanted.copy, ceil_div(wanted.copy_row, p.depth)

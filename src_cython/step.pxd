@@ -34,8 +34,8 @@ cdef struct training:
     ptrdiff_t batch_size
     ptrdiff_t block           # rows that go through phase 1 together
     int64_t step
-    # In the workspace: the batch and behind it the next one, a fault a row (NaN where the row is not finite, or else
-    # 0), the targets, a loss (float64) and a sum of exponentials a row; and a thread's own: a strip of dW, and what is
+    # In the workspace: the batch and behind it the next one, a fault a row (NaN at the first of rows gathered
+    # together that are not all finite, or else 0), the targets, a loss (float64) and a sum of exponentials a row; and a thread's own: a strip of dW, and what is
     # packed.
     void* workspace
     ptrdiff_t input
@@ -107,7 +107,7 @@ cdef inline void backpropagate_rows(
     cdef double* values = <double*>(workspace + job.values)
     cdef ptrdiff_t x_row = job.input_row, i, r
     cdef bint logits = takes_logits(net.loss)
-    if rows == 0:  # a thread more than there are rows
+    if rows == 0:  # a piece more than there are rows
         return
     convert_rows(target, net.y.columns, &net.y, batch.order + first, 0, rows)
     for i in range(net.count):
@@ -152,7 +152,7 @@ cdef inline void apply_gradient(
 cdef inline void update_strip(
     const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
     const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted, bint last,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted, bint is_last_batch,
 ) noexcept nogil:
     """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and unless this batch is the
     last W^T brought up to date.
@@ -173,7 +173,7 @@ cdef inline void update_strip(
     else:
         for i in range(bottom - top):
             apply_gradient(job, rule, scratch + i * columns, s.weight + (top + i) * s.outputs + left, columns)
-    if s.propagates and s.transposed_row and rule.optimizer != GRADIENT and not last:
+    if s.propagates and s.transposed_row and rule.optimizer != GRADIENT and not is_last_batch:
         transpose(
             workspace + s.transposed + left * s.transposed_row + top, s.transposed_row,
             weight + top * s.outputs + left, s.outputs, bottom - top, columns,

@@ -127,7 +127,7 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
     for (int r = 0; r < rows; r++) {                                                                              \
         SIMD_UNROLL                                                                                               \
         for (int v = 0; v < vectors; v++) {                                                                       \
-            vec y = epilogue >= TILE_RELU_SLOPE ? LOAD_B((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);                    \
+            vec y = epilogue >= TILE_RELU_SLOPE ? LOAD_B((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);    \
             vec done = FN(tile_epilogue)(epilogue, c[r][v], y);                                                   \
             if (whole || v + 1 < vectors) FN(store)(out + r * p->c_row + v * LANES, done);                        \
             else FN(store_tail)(out + r * p->c_row + v * LANES, done, tail);                                      \

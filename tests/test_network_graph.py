@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import types
-from dataclasses import dataclass
 
 import numpy as np
+import own
 import pytest
 import tolerances
 from axes import same_bits
@@ -148,18 +148,10 @@ def test_data_is_checked_as_for_fit():
 # Losses and layers of one's own
 
 
-@dataclass(frozen=True)
-class OwnLoss(bp.Loss):
-    """A loss that is a function of two nodes."""
-
-    function: object = None
-    name = "own"
-
-
 def with_loss(function, y):
     net = bp.Network(bp.mlp([2, 3, 1], "tanh"), dtype="float64")
     x = np.array([[1.0, 2.0], [0.5, -1.0]])
-    return net, x, NetworkGraph(net.layers, OwnLoss(function=function), x, np.asarray(y))
+    return net, x, NetworkGraph(net.layers, bp.CustomLoss(function), x, np.asarray(y))
 
 
 def test_a_loss_that_is_a_function_of_nodes_is_called():
@@ -333,3 +325,15 @@ def test_pictures_are_asked_for_when_they_are_wanted(monkeypatch):
     norms = net.gradient_norms([[1.0, 2.0]], [1.0])
     norms.draw("norms.png")
     assert asked[-1] == ("draw_norms", norms.names, {"dW": norms.weight, "db": norms.bias}, "norms.png")
+
+
+@pytest.mark.parametrize("layer", [own.Scale, own.BothSigns])
+def test_an_own_layer_may_write_to_what_it_gets_and_add_to_its_gradients(layer):
+    layers = [bp.Dense(2, 3), bp.Sigmoid(), layer(3), bp.Dense(6 if layer is own.BothSigns else 3, 1)]
+    net = bp.Network(layers, dtype="float64")
+    x, y = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([0.5, 1.0])
+    _, gradient = net.loss_and_gradient(x, y)
+    shown = net.graph(x, y)
+    parts = [node.grad for name, node in shown.items() if name[:-1] in ("W", "b", "scale", "shift")]
+    bound = tolerances.chain((2, 3, 6, 1), 2, np.abs(gradient).max(), np.float64)
+    assert np.abs(np.concatenate([part.ravel() for part in parts]) - gradient).max() <= bound

@@ -440,3 +440,30 @@ def test_many_threads_may_predict_with_it_at_once():
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda rows: net.predict(x[:rows]), range(1, 40)))
     assert all(map(same_bits, got, wanted))
+
+
+def test_a_reset_that_fails_leaves_the_network_as_it_was():
+    class Moody(own.Scale):
+        def initial_parameters(self, rng):
+            drawn = super().initial_parameters(rng)
+            return {name: array * self.factor for name, array in drawn.items()}
+
+    layer = Moody(3)
+    layer.factor = 1.0
+    net = bp.Network([bp.Dense(2, 3), layer])
+    net.partial_fit(np.ones((2, 2)), np.ones((2, 3)))
+    before = net.parameters.copy()
+    layer.factor = math.nan
+    with pytest.raises(ValueError, match="scale"):
+        net.reset(5)
+    assert same_bits(net.parameters, before)
+    assert (net.steps, net.seed) == (1, 0)
+
+
+def test_a_dense_layer_says_that_it_draws_by_initializers():
+    class Drawn(bp.Dense):
+        def initial_parameters(self, rng):
+            return {}
+
+    with pytest.raises(TypeError, match="weight= and bias="):
+        bp.Network([Drawn(2, 3)])

@@ -326,3 +326,58 @@ def test_a_subclass_that_changes_a_built_in_loss_is_honoured_and_one_that_does_n
     assert abs(value - wanted / 2) <= tolerances.chain([3, 7, 2], 37, wanted, np.float64)
     bound = tolerances.chain([3, 7, 2], 37, np.abs(slopes).max(), np.float64)
     assert np.abs(gradient - slopes / 2).max() <= bound
+
+
+class SquaredError(bp.Loss):
+    """What a beginner writes: NumPy on what comes in."""
+
+    def value(self, output, target):
+        return np.float32(np.mean((output - target) ** 2))
+
+    def gradient(self, output, target):
+        return 2.0 * (output - target) / output.size
+
+
+class LabelledError(bp.Loss):
+    """Cross entropy by labels."""
+
+    target = "class"
+
+    def value(self, output, target):
+        return -np.mean(np.log(output[np.arange(len(target)), target]))
+
+    def gradient(self, output, target):
+        slope = np.zeros_like(output)
+        slope[np.arange(len(target)), target] = -1.0 / (len(target) * output[np.arange(len(target)), target])
+        return slope
+
+
+def test_a_class_sees_targets_in_the_shape_of_the_output_and_gives_a_plain_number():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=20)
+    own, built_in = (
+        bp.Network([bp.Dense(3, 1)], loss=loss, dtype="float64") for loss in (SquaredError(), "mse")
+    )
+    for target in (y, y[:, None]):
+        loss = own.evaluate(x, target)["loss"]
+        assert type(loss) is float
+        assert abs(loss / built_in.evaluate(x, target)["loss"] - 1.0) <= tolerances.metric(np.float32)
+    histories = [net.fit(x, y, epochs=3, validation_data=(x, y)) for net in (own, built_in)]
+    assert type(histories[0].val_loss[-1]) is float
+    bound = tolerances.training((3, 1), 20, own.steps, np.abs(own.parameters).max(), np.float64)
+    assert np.abs(own.parameters - built_in.parameters).max() <= bound
+
+
+def test_a_class_that_compares_labels_gets_whole_numbers():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), rng.integers(0, 4, 20)
+    layers = (bp.mlp([3, 4], output="softmax") for _ in range(2))
+    own, built_in = (
+        bp.Network(net, loss=loss, dtype="float64")
+        for net, loss in zip(layers, (LabelledError(), "cross_entropy"), strict=True)
+    )
+    for net in (own, built_in):
+        net.fit(x, y, epochs=3)
+    bound = tolerances.training((3, 4), 20, own.steps, np.abs(own.parameters).max(), np.float64)
+    assert np.abs(own.parameters - built_in.parameters).max() <= bound
+    assert bp.check_gradients(own, x, y).passed
