@@ -63,14 +63,19 @@ def chain(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     for index, layer in enumerate(layers):
         place = f"layers[{index}]"
         if not isinstance(layer, Layer):
-            raise TypeError(f"{place} is {layer!r}, expected a layer such as Dense(2, 1) or ReLU()")
+            if isinstance(layer, type) and issubclass(layer, Layer):
+                found = layer.__name__
+                raise TypeError(f"{place} is the class {found}, expected an object: {found}(...)")
+            hint = "; a class of your own derives from fastbp.Layer" if hasattr(layer, "forward") else ""
+            raise TypeError(f"{place} is {layer!r}, expected a layer such as Dense(2, 1) or ReLU(){hint}")
         if not layer._runs_in_python():
             _check.known_to_core(layer, place, (Dense.name, *ACTIVATIONS), "forward and backward")
             if _check.redefines(layer, ("initial_parameters",)):
-                raise TypeError(f"{place} is {layer!r}, which draws by weight= and bias=, not initial_parameters")
-        for method in ("forward", "backward"):
+                reason = "draws by weight= and bias=, not by initial_parameters"
+                raise TypeError(f"{place} is {layer!r}, which {reason}")
+        for method, x in (("forward", "x"), ("backward", "dy")):
             if layer._runs_in_python() and not layer._defines(method):
-                raise TypeError(f"{place} is {layer!r}, which defines no {method}(self, x)")
+                raise TypeError(f"{place} is {layer!r}, which defines no {method}(self, {x})")
         if layer._bound or any(layer is other for other in layers[:index]):
             raise ValueError(f"{place} {layer!r} is in use already, expected a layer of its own")
     widths(layers)

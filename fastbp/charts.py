@@ -39,7 +39,7 @@ def draw_norms(
     *,
     title: str = "",
     x_label: str = "layer, from the input to the output",
-    y_label: str = "norm of dL/dW",
+    y_label: str = "norm of the gradient",
 ) -> None:
     """Draw one value per layer, on a logarithmic scale, as SVG or PNG.
 

@@ -254,6 +254,9 @@ def _problem(checked: Any, x: Any, y: Any, rng: np.random.Generator) -> _Problem
         if y is not None:
             raise TypeError("y is given, but a layer has no target")
         return _problem_of_layer(checked, x, rng)
+    if isinstance(checked, type):
+        found = checked.__name__
+        raise TypeError(f"checked is the class {found}, expected an object: {found}(...)")
     if not isinstance(checked, (Network, Loss, str)) and not callable(checked):
         found = type(checked).__name__
         raise TypeError(f"checked is a {found}, expected a Network, a Layer or a loss")
@@ -327,7 +330,7 @@ def _problem_of_loss(loss: Loss, output: ArrayLike, target: ArrayLike) -> _Probl
     given = _check.features(output, None, "output", "the loss")
     start = _check.contiguous(given, np.dtype(np.float64), "output")
     return _Problem(
-        lambda point: loss.value(point.reshape(start.shape), target),
+        lambda point: loss._one_value(point.reshape(start.shape), target),
         start.ravel().copy(),
         lambda: np.asarray(loss.gradient(start, target), np.float64).ravel(),
         (lambda: loss.gradient(given, target).ravel()) if given.dtype == np.float32 else None,

@@ -212,7 +212,7 @@ for _comparison in (np.less, np.less_equal, np.greater, np.greater_equal, np.equ
 for _question in (np.shape, np.ndim, np.size):
     TAKES_NODES[_question] = operator.attrgetter(_question.__name__)
 TAKES_NODES[np.power] = power
-TAKES_NODES[np.matmul] = matmul
+TAKES_NODES[np.matmul] = TAKES_NODES[np.dot] = matmul
 TAKES_NODES[np.where] = where
 TAKES_NODES[np.clip] = clip
 TAKES_NODES[np.sum] = lambda x, axis=None, keepdims=False: _sum(x, settings=(axis, keepdims))

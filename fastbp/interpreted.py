@@ -7,7 +7,7 @@ by their kernels, the others by their own methods, and ends with one native call
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, _native, metrics
 from fastbp.architectures import widths
-from fastbp.layers import Layer
+from fastbp.layers import Arrays, Layer
 from fastbp.learner import Learner, Real
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -36,7 +36,7 @@ class OwnLayer(Layer):
         return repr(self.layer)
 
     @property
-    def parameters(self) -> Mapping[str, NDArray[Any]]:
+    def parameters(self) -> Arrays:
         return self.layer.parameters
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -203,7 +203,7 @@ class InterpretedLearner(Learner):
             target = self._gather(y, slice(None))
             loss = self._native_loss(entering, target, output[:0], self.loss.reduction == "sum")
         elif _check.is_finite(output, self.dtype):
-            loss = float(self.loss.value(output, self._compared(output, self._gather(y, slice(None)))))
+            loss = self.loss._one_value(output, self._compared(output, self._gather(y, slice(None))))
         else:
             loss = math.nan
         measured = metrics.for_loss(self.loss.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -21,6 +21,29 @@ _MOST_PARAMETERS = 2**58  # of a layer: offsets into eight times as many bytes s
 
 OfLayer = TypeVar("OfLayer", bound="Layer")
 OfDense = TypeVar("OfDense", bound="Dense")
+
+
+class Arrays(Mapping[str, NDArray[Any]]):
+    """Arrays by name: written into, never replaced."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return repr(dict(self._arrays))
+
+    def __setitem__(self, name: str, array: ArrayLike) -> None:
+        if array is not self._arrays.get(name):  # as it is in layer.parameters["weight"] -= ...
+            raise TypeError(f"the array {name!r} cannot be replaced, write into it: [{name!r}][:] = ...")
 
 
 class Layer:
@@ -71,16 +94,16 @@ class Layer:
         return {**self.__dict__, **copied, "_bound": False}
 
     @property
-    def parameters(self) -> Mapping[str, NDArray[Any]]:
+    def parameters(self) -> Arrays:
         if not self._parameters:
             self._make()
-        return MappingProxyType(self._parameters)
+        return Arrays(self._parameters)
 
     @property
-    def gradients(self) -> Mapping[str, NDArray[Any]]:
+    def gradients(self) -> Arrays:
         if not self._parameters:
             self._make()
-        return MappingProxyType(self._gradients)
+        return Arrays(self._gradients)
 
     def initial_parameters(self, rng: np.random.Generator) -> Mapping[str, ArrayLike]:
         """The parameters that a layer of your own starts with, drawn anew at every call; default: none.

@@ -27,6 +27,9 @@ Values = NDArray[np.float64]
 class Loss:
     """The distance between outputs and targets, summed or averaged over a batch.
 
+    A loss of your own defines ``value(self, output, target)``, a number, and ``gradient(self, output,
+    target)`` of the output's shape; or it is a function of two nodes of the graph, see `CustomLoss`.
+
     Parameters
     ----------
     reduction : {"mean", "sum"}
@@ -99,8 +102,15 @@ class Loss:
         self, output: NDArray[Any], target: NDArray[Any]
     ) -> tuple[float, NDArray[Any] | None]:
         """Both at once, for arrays that were looked at; where the value is not finite, None as gradient."""
-        value = self.value(output, target)
+        value = self._one_value(output, target)
         return value, self.gradient(output, target) if math.isfinite(value) else None
+
+    def _one_value(self, output: ArrayLike, target: ArrayLike) -> float:
+        """The value, which a user's class may give in any shape."""
+        value = self.value(output, target)
+        if np.ndim(value):
+            raise ValueError(f"{self!r}.value gave shape {np.shape(value)}, expected one number")
+        return float(value)
 
     def _runs_in_python(self) -> bool:
         """Whether a user's class computes it, and not the core."""
@@ -334,4 +344,7 @@ def get(loss: Any) -> Loss:
     found = _check.described(loss, Loss, NAMES, "loss", "a function of output and target")
     if not found._runs_in_python():
         _check.known_to_core(found, "loss", NAMES, "value and gradient")
+    for method, term in (("value", "_terms"), ("gradient", "_slopes")):
+        if all(getattr(type(found), name) is getattr(Loss, name) for name in (method, term)):
+            raise TypeError(f"loss is {found!r}, which defines no {method}(self, output, target)")
     return found

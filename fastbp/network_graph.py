@@ -211,9 +211,9 @@ class GradientNorms:
     Attributes
     ----------
     names : tuple of str
-        The Dense layers, from the input to the output: "1 Dense(784, 100)".
+        The layers with parameters, from the input to the output: "1 Dense(784, 100)".
     weight, bias : tuple of float
-        The norms of dW and db.
+        The norms of dW and db; of a layer of your own, of all but its "bias", and of that.
     """
 
     names: tuple[str, ...]
@@ -249,10 +249,13 @@ class GradientNorms:
 
 def gradient_norms(layers: Sequence[Layer]) -> GradientNorms:
     """The norms of the gradients that lie in the layers' views, formed in float64."""
-    dense = [layer for layer in layers if isinstance(layer, Dense)]
-    names = tuple(f"{number} {layer!r}" for number, layer in enumerate(dense, 1))
-    weight, bias = (
-        tuple(float(np.linalg.norm(layer.gradients[key].astype(np.float64))) for layer in dense)
-        for key in ("weight", "bias")
-    )
+    learning = [layer for layer in layers if layer.gradients]
+    names = tuple(f"{number} {layer!r}" for number, layer in enumerate(learning, 1))
+    bias = tuple(_norm(layer, lambda key: key == "bias") for layer in learning)
+    weight = tuple(_norm(layer, lambda key: key != "bias") for layer in learning)
     return GradientNorms(names, weight, bias)
+
+
+def _norm(layer: Layer, chosen: Callable[[str], bool]) -> float:
+    arrays = (array.astype(np.float64) for key, array in layer.gradients.items() if chosen(key))
+    return math.hypot(*(float(np.linalg.norm(array)) for array in arrays))

@@ -61,6 +61,8 @@ class Variable(NDArrayOperatorsMixin):
     __slots__ = ("__weakref__", "_grad", "_inputs", "_operation", "_serial", "_settings", "_value", "name")
 
     def __init__(self, value: ArrayLike, name: str | None = None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name is {name!r}, expected a str")
         array = _check.numeric(value, "value")
         self._fill(np.array(array, _SINGLE if array.dtype == _SINGLE else _DOUBLE), name)
 

@@ -26,7 +26,7 @@ def bowl(x, y):
 DRAWN = {
     "norms": (
         lambda path: charts.draw_norms(NAMES, NORMS, path, title="T"),
-        {*NAMES, *NORMS, "norm of dL/dW"},
+        {*NAMES, *NORMS, "norm of the gradient"},
     ),
     "curves": (
         lambda path: charts.draw_curves(LOSSES, path, title="T", log_x=True, log_y=True),

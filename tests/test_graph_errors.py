@@ -115,3 +115,8 @@ def test_pictures_are_asked_for_when_they_are_wanted(monkeypatch):
     X.to_text(), X.to_dot(), X.draw("x.svg"), X._repr_mimebundle_()
     assert [call[0] for call in asked] == ["to_text", "to_dot", "draw", "mimebundle"]
     assert all(call[1] is X for call in asked)
+
+
+def test_a_name_is_text():
+    with pytest.raises(TypeError, match="name is 3, expected a str"):
+        Variable(1.0, name=3)

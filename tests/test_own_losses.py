@@ -381,3 +381,20 @@ def test_a_class_that_compares_labels_gets_whole_numbers():
     bound = tolerances.training((3, 4), 20, own.steps, np.abs(own.parameters).max(), np.float64)
     assert np.abs(own.parameters - built_in.parameters).max() <= bound
     assert bp.check_gradients(own, x, y).passed
+
+
+def test_a_class_that_lacks_a_pass_or_gives_no_number_is_refused_by_name():
+    class Half(bp.Loss):
+        def value(self, output, target):
+            return (output - target) ** 2
+
+    class Vague(Half):
+        def gradient(self, output, target):
+            return output
+
+    with pytest.raises(TypeError, match=r"Half.*defines no gradient\(self, output, target\)"):
+        bp.Network([bp.Dense(2, 1)], loss=Half())
+    net = bp.Network([bp.Dense(2, 1)], loss=Vague())
+    for call in (net.evaluate, net.fit):
+        with pytest.raises(ValueError, match=r"value gave shape \(3, 1\), expected one number"):
+            call(np.ones((3, 2)), np.ones(3))

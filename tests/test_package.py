@@ -149,10 +149,11 @@ def test_the_command_is_installed_under_the_name_of_the_package():
     assert callable(entry.load())
 
 
-def test_the_examples_of_own_losses_and_layers_in_the_readme_run(capsys):
+def test_the_examples_of_graphs_and_own_losses_and_layers_in_the_readme_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # they draw pictures
     text = (ROOT / "README.md").read_text()
-    section = text[text.index("## Own losses and layers") : text.index("## Why it is fast")]
-    names: dict = {"x": np.random.default_rng(0).random((100, 64)), "y": np.arange(100.0) % 10}
+    section = text[text.index("## The computational graph") : text.index("## Why it is fast")]
+    names: dict = {"bp": bp, "x": np.random.default_rng(0).random((100, 64)), "y": np.arange(100.0) % 10}
     for block in re.findall(r"```python\n(.*?)```", section, re.S):
         exec(compile(block, "README.md", "exec"), names)
     assert capsys.readouterr().out.count("gradients agree") == 3

@@ -256,7 +256,7 @@ def one_layer(**starts):
         (lambda: bp.Network(bp.Dense), TypeError, "^layers is <class .*Dense.*expected a list"),
         (lambda: bp.Network(bp.Dense(2, 1)), TypeError, r"^layers is Dense\(2, 1\), expected a list"),
         (lambda: bp.Network("dense"), TypeError, "^layers is 'dense', expected a list"),
-        (lambda: bp.Network([bp.Dense]), TypeError, r"^layers\[0\] is <class .*expected a layer"),
+        (lambda: bp.Network([bp.Dense]), TypeError, r"^layers\[0\] is the class Dense, expected an object"),
         (lambda: bp.Network([bp.Dense(2, 1), None]), TypeError, r"^layers\[1\] is None"),
         (lambda: bp.Network([Strange(), bp.Dense(2, 1)]), TypeError, r"^layers\[0\] is Strange\(\).*relu"),
         (lambda: bp.Network([bp.Layer(), bp.Dense(2, 1)]), TypeError, r"^layers\[0\] is Layer\(\)"),

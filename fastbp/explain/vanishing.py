@@ -79,4 +79,4 @@ def _draw(norms: dict[str, list[float]], path: Path) -> None:
     from fastbp.charts import draw_norms
 
     names = [str(layer) for layer in range(1, DEPTH + 1)]
-    draw_norms(names, norms, path, title="Norm of the gradient, layer by layer")
+    draw_norms(names, norms, path, title="Norm of the gradient, layer by layer", y_label="norm of dL/dW")
