@@ -384,14 +384,20 @@ def test_a_table_refuses_a_head_or_labels_that_do_not_fit():
         f"{table:a|b|c;x}"
 
 
-def test_a_graph_is_shown_with_the_names_of_a_language_and_keeps_its_own():
+def test_a_graph_is_shown_with_the_names_of_a_language_and_keeps_them_for_its_picture():
     x = Variable(2, "x")
-    shown = f"{Graph(x * 3, [x]):사과}"
-    assert "사과" in shown
-    assert x.name == "x"
+    assert "사과" not in f"{Graph(x * 3, [x])}"
+    assert "사과" in f"{Graph(x * 3, [x]):사과}"
+    assert x.name == "사과"
 
 
 def test_code_is_shown_as_it_stands_in_the_source():
     shown = f"{Code(run)}"
     assert shown.startswith("    def run(monkeypatch, *arguments):\n        monkeypatch.setattr")
     assert shown.splitlines()[-1].strip() in Path(os.path.realpath(__file__)).read_text(encoding="utf-8")
+
+
+def test_saved_graphs_show_the_names_of_the_language(tmp_path):
+    for language, name in (("en", "mandarins"), ("ko", "귤 개수")):
+        tour.write_chapters(tour.choose("shop"), language, tmp_path / language, print)
+        assert name in (tmp_path / language / "shop.svg").read_text(encoding="utf-8")

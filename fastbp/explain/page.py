@@ -92,19 +92,19 @@ class Table:
 
 
 class Graph:
-    """A computational graph as text; a language may give its leaves, in this order, names of its own."""
+    """A computational graph as text; a language may give its leaves, in this order, names of its own.
+
+    They keep them: the pictures that are saved afterwards show the same words.
+    """
 
     def __init__(self, node: Variable, leaves: Sequence[Variable] = ()) -> None:
         self.node, self.leaves = node, leaves
 
     def __format__(self, words: str) -> str:
-        names = [leaf.name for leaf in self.leaves]
-        for leaf, name in zip(self.leaves, _split(words) if words else names, strict=True):
-            leaf.name = name
-        text = self.node.to_text()
-        for leaf, name in zip(self.leaves, names, strict=True):
-            leaf.name = name
-        return textwrap.indent(text, MARGIN)
+        if words:
+            for leaf, name in zip(self.leaves, _split(words), strict=True):
+                leaf.name = name
+        return textwrap.indent(self.node.to_text(), MARGIN)
 
 
 class Code:
