@@ -204,7 +204,7 @@ def resolve_threads(threads: int | None) -> int:
 
 def worthwhile_threads(cap: int, flops: int) -> int:
     """How many of at most ``cap`` threads so much work is worth: a function of shapes, never of the clock."""
-    return max(1, min(cap, flops // FLOPS_PER_THREAD))
+    return 1 if flops < 2 * FLOPS_PER_THREAD else min(cap, flops // FLOPS_PER_THREAD)
 
 
 def set_num_threads(threads: int | None) -> None:

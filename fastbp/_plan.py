@@ -81,11 +81,11 @@ class Plan:
 
     def training_threads(self, batch_size: int, cap: int) -> int:
         """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
-        return _native.worthwhile_threads(min(cap, batch_size), self.step_flops(batch_size))
+        return min(batch_size, _native.worthwhile_threads(cap, batch_size * self.flops_per_row))
 
     def evaluation_threads(self, rows: int, cap: int) -> int:
         """How many threads an evaluation of so many rows is worth, at most cap."""
-        return _native.worthwhile_threads(min(cap, rows), rows * self.flops_per_row // 3)
+        return min(rows, _native.worthwhile_threads(cap, rows * self.flops_per_row // 3))
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
         """Lay out the workspace of a step: input, targets, every A, dZ, W^T, losses, scratch."""

@@ -95,6 +95,9 @@ class Learner:
         self._no_state: Real = np.empty((0, count), dtype)
         self._all_rows = np.arange(0, dtype=np.int64)
         self._snapshot: Snapshot | None = None
+        self._constant_settings: NDArray[np.float64] | None = None
+        if not callable(optimizer.lr):
+            self._constant_settings = self.settings()
         self._alone_until, self._alone_for = 0.0, ALONE_SECONDS[0]  # on the monotonic clock; seconds
         largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
@@ -171,6 +174,8 @@ class Learner:
 
     def settings(self) -> NDArray[np.float64]:
         """The numbers that the core needs in the current epoch."""
+        if self._constant_settings is not None:
+            return self._constant_settings
         reduction = float(self.loss.reduction == "sum")
         return np.array([reduction, *self.optimizer.settings(self.counts[1])])
 
