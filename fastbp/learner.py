@@ -260,7 +260,7 @@ class Learner:
         if threads > 1:
             self._alone_for = max(self._alone_for / 2, ALONE_SECONDS[0])
         if kept_waiting:
-            self._alone_for = min(4 * self._alone_for, ALONE_SECONDS[1])
+            self._alone_for = min(3 * self._alone_for, ALONE_SECONDS[1])
             self._alone_until = time.monotonic() + self._alone_for
             left = order[done * batch_size :]
             if len(left):

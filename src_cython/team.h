@@ -44,7 +44,8 @@ typedef struct {
     double start, waited; /* seconds */
     int kept_waiting;
 } team_watch;
-#define TEAM_WATCHED 0.01 /* seconds at least: some slices of the scheduler's, so that a single one is no reason */
+#define TEAM_WATCHED 0.01  /* seconds at least: some slices of the scheduler's, so that a single one is no reason */
+#define TEAM_PATIENCE 0.75 /* share of them: a partner at a third of the speed is still of use */
 
 static inline void team_watch_start(team_watch *watch) {
     watch->start = omp_get_wtime();
@@ -55,7 +56,7 @@ static inline void team_watch_start(team_watch *watch) {
 static inline void team_watch_waited(team_watch *watch, double since) {
     const double now = omp_get_wtime(), gone = now - watch->start;
     watch->waited += now - since;
-    if (gone > TEAM_WATCHED && watch->waited > gone / 2) watch->kept_waiting = 1;
+    if (gone > TEAM_WATCHED && watch->waited > TEAM_PATIENCE * gone) watch->kept_waiting = 1;
 }
 
 /* Work is cut into queues of pieces, a queue a thread: its own it takes piece by piece, and then what the others have
