@@ -34,9 +34,9 @@ cdef struct training:
     ptrdiff_t batch_size
     ptrdiff_t block           # rows that go through phase 1 together
     int64_t step
-    # In the workspace: the batch and behind it the next one, a fault a row (NaN at the first of rows gathered
-    # together that are not all finite, or else 0), the targets, a loss (float64) and a sum of exponentials a row; and a thread's own: a strip of dW, and what is
-    # packed.
+    # In the workspace: the batch and behind it the next one, a fault a row (NaN at the first of rows gathered together
+    # that are not all finite, or else 0), the targets, a loss (float64) and a sum of exponentials a row; and a thread's
+    # own: a strip of dW, and what is packed.
     void* workspace
     ptrdiff_t input
     ptrdiff_t input_row
