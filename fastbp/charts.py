@@ -26,10 +26,7 @@ GRID = 201  # points along each side of the window over which contours are drawn
 CONTOURS = 18
 ON_THE_CHART = 1e-150, 1e150  # norms; matplotlib's scales overflow not far beyond
 LETTERS = 60  # that fit side by side below a chart
-FULL, PARTS = (
-    "\u2588",
-    " \u258f\u258e\u258d\u258c\u258b\u258a\u2589",
-)  # a block, and its eighths from the left
+BLOCKS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"  # a character filled by eighths, from the left
 
 
 def draw_norms(
@@ -271,15 +268,27 @@ def bars(names: Sequence[str], values: ArrayLike, *, log: bool = False, width: i
         raise ValueError(f"values has {len(numbers)} numbers for {len(names)} names")
     if numbers.min(initial=0.0) < 0.0:
         raise ValueError(f"values holds {numbers.min():g}, expected none below 0")
+    blocks = [bar(share, width) for share in shares(numbers, log=log)]
+    shown = [f"{number:.4g}" for number in numbers]
+    return "\n".join(columns.aligned(list(zip(names, shown, blocks, strict=True)), "<><"))
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of a share, from 0 to 1, of so many characters."""
+    whole, eighths = divmod(round(8 * width * min(max(share, 0.0), 1.0)), 8)
+    return (BLOCKS[8] * whole + BLOCKS[eighths]).rstrip()
+
+
+def shares(values: ArrayLike, *, log: bool = False) -> list[float]:
+    """How long the bars of numbers are beside the longest, from 0 to 1; ``log`` as in `bars`."""
+    numbers = np.asarray(values, np.float64)
     drawn = np.where(np.isfinite(numbers), numbers, 0.0)
     if log:
         positive = drawn[drawn > 0.0]
         floor = positive.min(initial=np.inf) / 10.0
         drawn = np.log10(np.maximum(drawn, floor) / floor) if len(positive) else drawn
-    eighths = np.rint(8 * width * drawn / (drawn.max(initial=0.0) or 1.0)).astype(int)
-    blocks = [FULL * (count // 8) + PARTS[count % 8].strip() for count in eighths.tolist()]
-    shown = [f"{number:.4g}" for number in numbers]
-    return "\n".join(columns.aligned(list(zip(names, shown, blocks, strict=True)), "<><"))
+    lengths: list[float] = (drawn / (drawn.max(initial=0.0) or 1.0)).tolist()
+    return lengths
 
 
 # What all of them share

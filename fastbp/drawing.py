@@ -34,7 +34,6 @@ INSTALL = "a picture of a graph needs Graphviz (graphviz.org), its program dot o
 IN_PRINT = {"*": "\u00d7", "-": "\u2212"}
 FORK, LAST, THROUGH, END = "\u251c\u2500 ", "\u2514\u2500 ", "\u2502  ", "   "
 MORE = "\u2026"
-SPACE = "\u00a0"  # HTML and SVG keep several of them
 
 
 class Node(Protocol):
@@ -319,7 +318,7 @@ def _block(array: NDArray[Any] | None) -> tuple[str, ...]:
         return (str(array.shape),)
     table = [[_number(number, DIGITS_IN_ARRAY) for number in row] for row in np.atleast_2d(array).tolist()]
     rows = aligned(table, ">" * len(table[0]))
-    return (str(array.shape), *(row.replace(" ", SPACE) for row in rows))
+    return (str(array.shape), *(row.replace(" ", graphviz.SPACE) for row in rows))
 
 
 # Pictures

@@ -24,10 +24,8 @@ INSTALL = 'python -m pip install "fastbp[draw]"'
 # Okabe and Ito's colours, apart for every kind of colour vision; the yellow is too light for lines.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, QUIET = "#222222", "#767676"
-VALUE, DERIVATIVE = (
-    PALETTE[0],
-    "#B84A00",
-)  # in pictures of graphs; the orange a little darker, for small numbers
+# In pictures of graphs; the orange a little darker, for small numbers.
+VALUE, DERIVATIVE = PALETTE[0], "#B84A00"
 GROUND = "#f3f3f3"  # of an operation's circle
 
 # After matplotlib's own font, for scripts that it lacks; those that are installed are taken.
@@ -53,9 +51,8 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text that can be searched and read aloud
     "svg.hashsalt": "fastbp",  # else the identifiers within are random
 }
-_SETTINGS = (
-    threading.Lock()
-)  # matplotlib's settings belong to the process; two that restore them would mix them up
+# matplotlib's settings belong to the process; two that restore them would mix them up.
+_SETTINGS = threading.Lock()
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:

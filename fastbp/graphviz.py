@@ -13,7 +13,7 @@ from fastbp.layered import Item
 
 SECONDS = 60.0  # for a picture; graphs of 200 nodes take one
 LINE = "arrowhead=none weight=8"  # from a symbol to its value and on to where that branches; kept straight
-SPACE = "\u00a0"
+SPACE = "\u00a0"  # HTML and SVG keep several of them
 
 
 def describe(items: Sequence[Item], notes: Sequence[tuple[str, str]]) -> str:

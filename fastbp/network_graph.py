@@ -235,10 +235,9 @@ class GradientNorms:
 
     def _bars(self) -> list[str]:
         """As long as the logarithms, counted from a tenth of the least norm that is not 0."""
-        positive = [norm for norm in self.weight if norm > 0]
-        floor = min(positive, default=1.0) / 10
-        scale = _BAR / math.log(max(positive, default=1.0) / floor)
-        return ["#" * round(scale * math.log(norm / floor)) if norm else "" for norm in self.weight]
+        from fastbp import charts
+
+        return ["#" * round(_BAR * share) for share in charts.shares(self.weight, log=True)]
 
     def draw(self, path: str | os.PathLike[str]) -> None:
         """Write the norms as a picture to an .svg or .png file: one value a layer, on a logarithmic scale."""

@@ -29,18 +29,6 @@ from archives import (
 import fastbp as bp
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.npz"
-
-
-@pytest.fixture
-def saved(path):
-    """A file of `small`, and its entries."""
-    small().save(path)
-    return path, unpacked(path)
-
-
 def test_a_flipped_bit_of_a_parameter_is_found_by_the_checksum(saved):
     path, entries = saved
     whole = path.read_bytes()

@@ -37,14 +37,14 @@ NASTY = [
 
 def numbers(array):
     """What a picture writes of an array, a line each."""
-    return [line.replace(drawing.SPACE, " ") for line in drawing._block(array)]
+    return [line.replace(graphviz.SPACE, " ") for line in drawing._block(array)]
 
 
 def texts(svg):
     """All lines of text in an SVG, which must be well-formed."""
     root = ElementTree.fromstring(svg)
     found = ("".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text"))
-    return [text.replace(drawing.SPACE, " ").strip() for text in found]
+    return [text.replace(graphviz.SPACE, " ").strip() for text in found]
 
 
 def edges_of(graph):
@@ -141,7 +141,7 @@ def test_dot_has_every_edge_and_every_node_with_value_and_derivative(graph):
             assert len(branches) > 1
         table = labels[line].removeprefix("shape=plain label=<").removesuffix(">")
         words = re.sub(r"<[^>]*>", "", re.sub(r"<br/>|<hr/>", " ", table))
-        shown = html.unescape(words).replace(drawing.SPACE, " ").split()
+        shown = html.unescape(words).replace(graphviz.SPACE, " ").split()
         drawn.update((tuple(shown), target == "result") for target in branches)
     wanted = Counter()
     for node in nodes_of(result):

@@ -36,18 +36,6 @@ def there_and_back(net, path):
     return bp.Network.load(path)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.npz"
-
-
-@pytest.fixture
-def saved(path):
-    """A file of `small`, and its entries."""
-    small().save(path)
-    return path, unpacked(path)
-
-
 # Nothing is lost
 
 

@@ -213,3 +213,14 @@ def test_the_dtypes_under_test_are_those_of_the_library():
     assert {np.dtype(bp.Dense(1, 1, dtype=dtype).weight.dtype) for dtype in DTYPES} == set(
         map(np.dtype, DTYPES)
     )
+
+
+def test_an_array_of_a_layer_is_written_into_and_never_replaced():
+    layer = bp.Dense(2, 1, seed=0)
+    before = layer.weight.copy()
+    layer.parameters["weight"] -= 1.0
+    assert same_bits(layer.weight, before - 1.0)
+    with pytest.raises(TypeError, match="'weight' cannot be replaced, write into it"):
+        layer.parameters["weight"] = np.zeros((2, 1), np.float32)
+    with pytest.raises(TypeError, match="'scale' cannot be replaced"):
+        layer.gradients["scale"] = np.zeros(1)

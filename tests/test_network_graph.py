@@ -337,3 +337,12 @@ def test_an_own_layer_may_write_to_what_it_gets_and_add_to_its_gradients(layer):
     parts = [node.grad for name, node in shown.items() if name[:-1] in ("W", "b", "scale", "shift")]
     bound = tolerances.chain((2, 3, 6, 1), 2, np.abs(gradient).max(), np.float64)
     assert np.abs(np.concatenate([part.ravel() for part in parts]) - gradient).max() <= bound
+
+
+def test_gradient_norms_count_layers_of_ones_own_and_stand_a_network_without_a_dense_one():
+    net = bp.Network([bp.Dense(2, 3), own.Scale(3)], dtype="float64")
+    norms = net.gradient_norms(np.ones((2, 2)), np.zeros((2, 3)))
+    assert [name.split(" ")[1][:5] for name in norms.names] == ["Dense", "Scale"]
+    squares = np.square([*norms.weight, *norms.bias]).sum()
+    assert abs(np.sqrt(squares) / np.linalg.norm(net.gradients) - 1.0) <= tolerances.metric(np.float64)
+    assert "Scale" in str(bp.Network([own.Scale(3)]).gradient_norms(np.ones((2, 3)), np.zeros((2, 3))))

@@ -467,23 +467,3 @@ def test_a_dense_layer_says_that_it_draws_by_initializers():
 
     with pytest.raises(TypeError, match="weight= and bias="):
         bp.Network([Drawn(2, 3)])
-
-
-def test_an_array_of_a_layer_is_written_into_and_never_replaced():
-    layer = bp.Dense(2, 1, seed=0)
-    before = layer.weight.copy()
-    layer.parameters["weight"] -= 1.0
-    assert same_bits(layer.weight, before - 1.0)
-    with pytest.raises(TypeError, match="'weight' cannot be replaced, write into it"):
-        layer.parameters["weight"] = np.zeros((2, 1), np.float32)
-    with pytest.raises(TypeError, match="'scale' cannot be replaced"):
-        layer.gradients["scale"] = np.zeros(1)
-
-
-def test_gradient_norms_count_layers_of_ones_own_and_stand_a_network_without_a_dense_one():
-    net = bp.Network([bp.Dense(2, 3), own.Scale(3)], dtype="float64")
-    norms = net.gradient_norms(np.ones((2, 2)), np.zeros((2, 3)))
-    assert [name.split(" ")[1][:5] for name in norms.names] == ["Dense", "Scale"]
-    squares = np.square([*norms.weight, *norms.bias]).sum()
-    assert abs(np.sqrt(squares) / np.linalg.norm(net.gradients) - 1.0) <= tolerances.metric(np.float64)
-    assert "Scale" in str(bp.Network([own.Scale(3)]).gradient_norms(np.ones((2, 3)), np.zeros((2, 3))))

@@ -13,18 +13,6 @@ from interpreter import run
 import fastbp as bp
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.npz"
-
-
-@pytest.fixture
-def saved(path):
-    """A file of `small`."""
-    small().save(path)
-    return path
-
-
 def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(path, monkeypatch):
     events, fsync, replace = [], os.fsync, os.replace
 
@@ -49,7 +37,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(p
     "error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()], ids=["full", "ctrl-c"]
 )
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(function, error, saved, monkeypatch):
-    path = saved
+    path, _ = saved
     before = path.read_bytes()
 
     def fail(*_):
@@ -78,7 +66,7 @@ except OSError as error:
 
 def test_a_file_that_does_not_fit_on_the_disk_is_an_oserror_with_its_name(saved):
     """A limit on the size of files, met in the middle of the parameters."""
-    path = saved
+    path, _ = saved
     before = path.read_bytes()
     assert run(FULL_DISK.format(path=str(path))) == f"OSError {errno.EFBIG} {path}\n"
     assert path.read_bytes() == before

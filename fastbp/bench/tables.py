@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fastbp.bench.rows import Result, Row
+from fastbp.columns import aligned
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,8 @@ class Table:
     def text(self) -> str:
         """Columns aligned by spaces."""
         lines = [self.columns, *self.cells]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        aligned = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
-        return "\n".join([f"{self.title} ({self.note})", *aligned])
+        sides = "<<" + ">" * (len(self.columns) - 2)
+        return "\n".join([f"{self.title} ({self.note})", *aligned(lines, sides)])
 
     def markdown(self) -> str:
         """A Markdown table under its title."""
@@ -201,8 +201,3 @@ def significant(value: float, digits: int = 3) -> str:
     if value <= 0:
         return f"{value:.0f}"
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(value)))}f}"
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    pairs = list(zip(line, widths, strict=True))
-    return [cell.ljust(width) for cell, width in pairs[:2]] + [cell.rjust(width) for cell, width in pairs[2:]]

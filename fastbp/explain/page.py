@@ -29,7 +29,6 @@ WIDTH = 96  # of prose, in columns of a terminal
 APART = 3  # spaces between the columns of a table
 # Where a line may end: at a space, but for those around a sign, so that a formula stays together.
 SEPARABLE = re.compile(r"(?<![-=·←+≈*/])(?<!ln) (?![-=·←+≈*/] )")
-BLOCKS = " ▏▎▍▌▋▊▉█"  # a character filled by eighths
 
 
 @dataclass(frozen=True)
@@ -149,12 +148,6 @@ def matrix(values: ArrayLike, decimals: int = 4) -> str:
     texts = [[f"{entry:.{decimals}f}" for entry in row] for row in rows]
     width = max(len(f"{-1:.{decimals}f}"), *(len(text) for row in texts for text in row))
     return "\n".join("  ".join(text.rjust(width) for text in row) for row in texts)
-
-
-def bar(share: float, width: int) -> str:
-    """A bar of a share, from 0 to 1, of so many characters."""
-    whole, eighths = divmod(round(8 * width * min(max(share, 0.0), 1.0)), 8)
-    return (BLOCKS[8] * whole + BLOCKS[eighths]).rstrip()
 
 
 def _split(words: str) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 
 import fastbp as bp
 from fastbp.activations import ACTIVATIONS
-from fastbp.explain.page import Page, Table, bar, number
+from fastbp.charts import bar, draw_norms
+from fastbp.explain.page import Page, Table, number
 
 DEPTH, WIDTH, SAMPLES = 10, 64, 128
 DEPTHS = (2, 5, 10, 20)  # hidden layers of the table by depth
@@ -76,7 +77,5 @@ def _bar(norm: float) -> str:
 
 
 def _draw(norms: dict[str, list[float]], path: Path) -> None:
-    from fastbp.charts import draw_norms
-
     names = [str(layer) for layer in range(1, DEPTH + 1)]
     draw_norms(names, norms, path, title="Norm of the gradient, layer by layer", y_label="norm of dL/dW")
