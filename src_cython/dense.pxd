@@ -59,9 +59,9 @@ cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tile
     return b_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and tiles >= PACKED_TILES
 
 
-cdef inline bint worth_fetching(const real* like, ptrdiff_t strip, ptrdiff_t parameters) noexcept nogil:
-    """Whether w, m and v of a strip with so many elements should be asked for before they are needed."""
-    cdef ptrdiff_t size = 3 * <ptrdiff_t>sizeof(real)
+cdef inline bint worth_fetching(const real* like, int arrays, ptrdiff_t strip, ptrdiff_t parameters) noexcept nogil:
+    """Whether a strip's elements, so many of each of so many arrays, should be asked for before they are needed."""
+    cdef ptrdiff_t size = arrays * <ptrdiff_t>sizeof(real)
     return parameters * size > RESIDENT_BYTES and strip * size <= FETCHED_BYTES
 
 
@@ -180,9 +180,14 @@ cdef inline void pack_panels(
 
 
 cdef struct upcoming:
-    # What will be wanted once a strip of dW is formed, and is fetched meanwhile: arrays laid out as the strip, NULL
-    # where they are near; and rows first..last of a matrix that order names, with the places they are to be copied to.
-    const char* updated[3]
+    # What will be wanted once a strip of dW is formed, and is fetched meanwhile: runs of memory, the same of each of
+    # some arrays; and rows first..last of a matrix that order names, with the places they are to be copied to.
+    const char* updated[3]  # where each array's first run begins
+    int arrays              # 0 where they are near
+    ptrdiff_t runs          # of one array
+    ptrdiff_t run           # in bytes
+    ptrdiff_t run_distance  # from one run to the next, in bytes
+    ptrdiff_t asked         # runs of all arrays that have been asked for
     const table* source
     const int64_t* order
     ptrdiff_t first
@@ -191,24 +196,39 @@ cdef struct upcoming:
     ptrdiff_t copy_row      # in bytes
 
 
-cdef inline void fetch_ahead(product* p, upcoming* wanted, ptrdiff_t offset, ptrdiff_t size) noexcept nogil:
-    """Have a tile fetch ``size`` bytes from ``offset`` on of each array that is updated, and one of the rows."""
-    cdef bint rows = wanted.first < wanted.last
-    cdef int i
-    p.fetches = rows or wanted.updated[0] != NULL
-    if not p.fetches:
-        return
-    for i in range(TILE_STREAMS):  # what is not wanted: some place that is near
-        p.ahead[i].at, p.ahead[i].step = <const char*>p.a, 0
-    if wanted.updated[0] != NULL:
-        for i in range(3):
-            p.ahead[i].at, p.ahead[i].step = wanted.updated[i] + offset, ceil_div(size, p.depth)
-    if rows:  # streams 3 and 4: the row where it lies, and its place in the batch
-        p.ahead[3].at = wanted.source.data + wanted.order[wanted.first] * wanted.source.row_stride
-        p.ahead[3].step = ceil_div(wanted.source.columns * wanted.source.size, p.depth)
-        p.ahead[4].at, p.ahead[4].step = wanted.copy, ceil_div(wanted.copy_row, p.depth)
+cdef inline int fetch_stream(product* p, int stream, const char* at, ptrdiff_t step) noexcept nogil:
+    """Have p's tiles fetch from ``at`` on, ``step`` bytes further for every k; returns the next stream's number."""
+    p.ahead[stream].at, p.ahead[stream].step = at, step
+    return stream + 1
+
+
+cdef inline void fetch_streams(product* p, int streams) noexcept nogil:
+    """The first so many streams are what p's tiles fetch meanwhile."""
+    p.fetches = streams > 0
+    if streams > 0:
+        while streams < TILE_STREAMS:  # some place that is near
+            streams = fetch_stream(p, streams, <const char*>p.a, 0)
+
+
+cdef inline void fetch_ahead(product* p, upcoming* wanted) noexcept nogil:
+    """Have p's next tile fetch as much of what is wanted as it has streams for."""
+    cdef int streams = 0
+    if wanted.first < wanted.last:  # the row where it lies, and its place in the batch
+        streams = fetch_stream(
+            p, streams, wanted.source.data + wanted.order[wanted.first] * wanted.source.row_stride,
+            ceil_div(wanted.source.columns * wanted.source.size, p.depth),
+        )
+        streams = fetch_stream(p, streams, wanted.copy, ceil_div(wanted.copy_row, p.depth))
         wanted.first += 1
         wanted.copy += wanted.copy_row
+    while streams < TILE_STREAMS and wanted.asked < wanted.runs * wanted.arrays:
+        streams = fetch_stream(
+            p, streams,
+            wanted.updated[wanted.asked % wanted.arrays] + wanted.asked // wanted.arrays * wanted.run_distance,
+            ceil_div(wanted.run, p.depth),
+        )
+        wanted.asked += 1
+    fetch_streams(p, streams)
 
 
 cdef inline void dense_weight_gradient(
@@ -222,7 +242,7 @@ cdef inline void dense_weight_gradient(
     """
     cdef product p
     cdef ptrdiff_t panels = panel_count(dz, outputs), tiles = ceil_div(inputs, TILE_ROWS), panel, tile, left, top
-    cdef ptrdiff_t right = 0, size = inputs * <ptrdiff_t>sizeof(real)
+    cdef ptrdiff_t right = 0
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
     p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, False
@@ -234,10 +254,9 @@ cdef inline void dense_weight_gradient(
         for tile in range(tiles):
             top = cut(inputs, tiles, tile)
             p.a = x + top
-            if wanted != NULL and tile == 0:  # the first tile asks for all
-                fetch_ahead(&p, wanted, size * left, size * (right - left))
+            if wanted != NULL:
+                fetch_ahead(&p, wanted)
             multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
-            p.fetches = False
 
 
 cdef inline void dense_bias_gradient(

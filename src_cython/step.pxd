@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_weight_gradient, pack_panels, strip_count, strip_tiles,
-    upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
+    STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_weight_gradient, pack_panels, panel_count, strip_count,
+    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
@@ -149,6 +149,29 @@ cdef inline void apply_gradient(
         update(rule, <real*>job.net.parameters + at, <real*>job.state + at, job.net.parameter_count, g, n)
 
 
+cdef inline void expect_update(
+    upcoming* wanted, const training* job, const update_rule* rule, const stage* s, const real* like,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right,
+) noexcept nogil:
+    """Have what an update of rows top..bottom and columns left..right of a stage's W touches asked for meanwhile."""
+    cdef ptrdiff_t at = s.weight + top * s.outputs + left, elements = (bottom - top) * (right - left), i
+    wanted.arrays, wanted.asked = 0, 0
+    if rule.optimizer != GRADIENT:
+        wanted.arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
+    if not worth_fetching(like, wanted.arrays, elements, job.net.parameter_count):
+        wanted.arrays = 0
+    if wanted.arrays == 0:
+        return
+    wanted.updated[0] = <const char*>(<const real*>job.net.parameters + at)
+    for i in range(1, wanted.arrays):
+        wanted.updated[i] = <const char*>(<const real*>job.state + (i - 1) * job.net.parameter_count + at)
+    wanted.runs, wanted.run_distance = bottom - top, s.outputs * <ptrdiff_t>sizeof(real)
+    wanted.run = (right - left) * <ptrdiff_t>sizeof(real)
+    if right - left == s.outputs:  # the rows follow one another: a run for each register tile
+        wanted.runs = panel_count(like, s.outputs) * ceil_div(bottom - top, TILE_ROWS)
+        wanted.run = wanted.run_distance = ceil_div(elements * <ptrdiff_t>sizeof(real), wanted.runs)
+
+
 cdef inline void update_strip(
     const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
     const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
@@ -160,13 +183,9 @@ cdef inline void update_strip(
     x points at the strip's rows, dz at its columns.
     """
     cdef const real* weight = <const real*>job.net.parameters + s.weight
-    cdef const real* state = <const real*>job.state + s.weight + top * s.outputs
     cdef ptrdiff_t columns = right - left, i
     cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
-    wanted.updated[0] = NULL
-    if one_run and rule.optimizer == ADAM and worth_fetching(x, (bottom - top) * columns, job.net.parameter_count):
-        wanted.updated[0] = <const char*>(weight + top * s.outputs)
-        wanted.updated[1], wanted.updated[2] = <const char*>state, <const char*>(state + job.net.parameter_count)
+    expect_update(wanted, job, rule, s, x, top, bottom, left, right)
     dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
     if one_run:
         apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
