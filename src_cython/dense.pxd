@@ -53,6 +53,8 @@ cdef enum:
     RESIDENT_BYTES = 1048576
     FETCHED_BYTES = 32768
     FETCHED_ROW = 512  # bytes: shorter rows are copied before a fetch of them has come
+    FETCHED_LINE = 64  # bytes that one fetch brings
+    PANEL_LINES = 4    # the most that a row of a panel touches
 
 
 cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
@@ -73,6 +75,20 @@ cdef inline bint worth_fetching_rows(const table* source) noexcept nogil:
 
 cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcept nogil:
     return ceil_div(columns, lanes(like)) * lanes(like)
+
+
+cdef inline int fetch_stream(product* p, int stream, const char* at, ptrdiff_t step) noexcept nogil:
+    """Have p's tiles fetch from ``at`` on, ``step`` bytes further for every k; returns the next stream's number."""
+    p.ahead[stream].at, p.ahead[stream].step = at, step
+    return stream + 1
+
+
+cdef inline void fetch_streams(product* p, int streams) noexcept nogil:
+    """The first so many streams are what p's tiles fetch meanwhile."""
+    p.fetches = streams > 0
+    if streams > 0:
+        while streams < TILE_STREAMS:  # some place that is near
+            streams = fetch_stream(p, streams, <const char*>p.a, 0)
 
 
 cdef inline void multiply_single(
@@ -96,9 +112,11 @@ cdef inline void multiply(
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
+    The last tiles of a panel fetch the next one's rows, each a line of all.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tile, left, top, bottom, width, height, longer
+    cdef bint packs = packed != NULL and worth_packing(c, b_k, tiles)
     if rows == 0:  # a thread more than there are rows
         return
     if rows == 1:
@@ -106,23 +124,26 @@ cdef inline void multiply(
         multiply_single(p, b, c, bias, y, columns)
         return
     height, longer = rows // tiles, rows % tiles
-    p.fetches = False
     for panel in range(panels):
         left, right = right, vector_cut(c, columns, panels, panel + 1)
         p.b = b + left
         p.bias = bias + left if bias != NULL else NULL
-        if packed != NULL and worth_packing(c, b_k, tiles):
+        if packs:
             width = whole_vectors(c, right - left)
             pack(packed + width, b + left, b_k, p.depth, <int>(right - left))
             p.b, p.b_k, p.padded = packed + width, width, True
             if bias != NULL:
                 pack(packed, bias + left, 0, 1, <int>(right - left))
                 p.bias = packed
-        top = 0
+        top, p.fetches = 0, False
         for tile in range(tiles):
             bottom = top + height + (tile < longer)
             p.a = a + top * p.a_row
             p.y = y + top * p.y_row + left if y != NULL else NULL
+            if packs and tiles - tile <= PANEL_LINES and right < columns:
+                fetch_streams(p, fetch_stream(
+                    p, 0, <const char*>(b + right) + (tiles - tile - 1) * FETCHED_LINE, b_k * <ptrdiff_t>sizeof(real)
+                ))
             multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))
             top = bottom
 
@@ -194,20 +215,6 @@ cdef struct upcoming:
     ptrdiff_t last
     const char* copy
     ptrdiff_t copy_row      # in bytes
-
-
-cdef inline int fetch_stream(product* p, int stream, const char* at, ptrdiff_t step) noexcept nogil:
-    """Have p's tiles fetch from ``at`` on, ``step`` bytes further for every k; returns the next stream's number."""
-    p.ahead[stream].at, p.ahead[stream].step = at, step
-    return stream + 1
-
-
-cdef inline void fetch_streams(product* p, int streams) noexcept nogil:
-    """The first so many streams are what p's tiles fetch meanwhile."""
-    p.fetches = streams > 0
-    if streams > 0:
-        while streams < TILE_STREAMS:  # some place that is near
-            streams = fetch_stream(p, streams, <const char*>p.a, 0)
 
 
 cdef inline void fetch_ahead(product* p, upcoming* wanted) noexcept nogil:
