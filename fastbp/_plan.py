@@ -102,7 +102,8 @@ class Plan:
             columns["output"][s] = offsets.take(batch_size * row)
             columns["delta"][s] = offsets.take(batch_size * row)
             dense = columns["kind"][s] == _native.STAGE_KINDS["dense"]
-            if dense and columns["propagates"][s] and batch_size > 1:  # dX of a single row needs no W^T
+            weight = int(columns["inputs"][s]), int(columns["outputs"][s])
+            if dense and columns["propagates"][s] and self._keeps_transpose(*weight, batch_size, threads):
                 columns["transposed_row"][s] = self._padded(int(columns["inputs"][s]))
                 columns["transposed"][s] = offsets.take(
                     int(columns["outputs"][s] * columns["transposed_row"][s])
@@ -123,6 +124,14 @@ class Plan:
         blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
         size = threads * (blocks + packed) + self._float64(rows)
         return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
+
+    def _keeps_transpose(self, inputs: int, outputs: int, batch_size: int, threads: int) -> bool:
+        """Whether W^T is kept for dX: not where W is large and enough rows share the packing of it."""
+        if batch_size == 1:  # dX of a single row is dot products with W
+            return False
+        far = inputs * outputs * self.dtype.itemsize > RESIDENT_BYTES
+        packed = inputs * self.dtype.itemsize >= _native.BUILD["packed_stride"]  # as W^T would be too
+        return not (far and packed and batch_size // threads >= BLOCK_ROWS)
 
     def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
         """Elements that each thread packs matrices into, as the core says."""

@@ -7,8 +7,8 @@ tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and on
 from libc.stdint cimport int64_t
 
 from real cimport (
-    ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack, panel_columns,
-    product, real, table, transpose,
+    ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack,
+    pack_transposed, panel_columns, product, real, table, transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -105,21 +105,23 @@ cdef inline void multiply_single(
 
 
 cdef inline void multiply(
-    product* p, const real* a, const real* b, real* c, const real* bias, const real* y, real* packed,
-    ptrdiff_t rows, ptrdiff_t columns,
+    product* p, const real* a, const real* b, ptrdiff_t b_column, real* c, const real* bias, const real* y,
+    real* packed, ptrdiff_t rows, ptrdiff_t columns,
 ) noexcept nogil:
     """c (rows, columns) = bias + a @ b, tile by tile, with p's strides, depth and epilogue.
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
-    The last tiles of a panel fetch the next one's rows, each a line of all.
+    The last tiles of a panel fetch the next one's rows, each a line of all.  b_column: elements from one column of b to
+    the next, 1 unless b is the transpose of a matrix without gaps: then its panels are always copied.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tile, left, top, bottom, width, height, longer
-    cdef bint packs = packed != NULL and worth_packing(c, b_k, tiles)
+    cdef bint transposes = b_column != 1
+    cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, tiles)
     if rows == 0:  # a thread more than there are rows
         return
-    if rows == 1:
+    if rows == 1 and not transposes:
         p.a = a
         multiply_single(p, b, c, bias, y, columns)
         return
@@ -130,7 +132,10 @@ cdef inline void multiply(
         p.bias = bias + left if bias != NULL else NULL
         if packs:
             width = whole_vectors(c, right - left)
-            pack(packed + width, b + left, b_k, p.depth, <int>(right - left))
+            if transposes:
+                pack_transposed(packed + width, b + left * b_column, b_column, p.depth, <int>(right - left))
+            else:
+                pack(packed + width, b + left, b_k, p.depth, <int>(right - left))
             p.b, p.b_k, p.padded = packed + width, width, True
             if bias != NULL:
                 pack(packed, bias + left, 0, 1, <int>(right - left))
@@ -142,7 +147,8 @@ cdef inline void multiply(
             p.y = y + top * p.y_row + left if y != NULL else NULL
             if packs and tiles - tile <= PANEL_LINES and right < columns:
                 fetch_streams(p, fetch_stream(
-                    p, 0, <const char*>(b + right) + (tiles - tile - 1) * FETCHED_LINE, b_k * <ptrdiff_t>sizeof(real)
+                    p, 0, <const char*>(b + right * b_column) + (tiles - tile - 1) * FETCHED_LINE,
+                    (width if transposes else b_k) * <ptrdiff_t>sizeof(real),
                 ))
             multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))
             top = bottom
@@ -160,22 +166,26 @@ cdef inline void dense_forward(
     cdef product p
     p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, outputs, inputs
     p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, False
-    multiply(&p, x, weight, z, bias, <const real*>NULL, packed, rows, outputs)
+    multiply(&p, x, weight, 1, z, bias, <const real*>NULL, packed, rows, outputs)
 
 
 cdef inline void dense_input_gradient(
-    real* dx, ptrdiff_t dx_row, const real* dz, ptrdiff_t dz_row, const real* transposed, ptrdiff_t transposed_row,
-    const real* y, ptrdiff_t y_row, real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue,
+    real* dx, ptrdiff_t dx_row, const real* dz, ptrdiff_t dz_row, const real* weight, const real* transposed,
+    ptrdiff_t transposed_row, const real* y, ptrdiff_t y_row, real* packed, ptrdiff_t rows, ptrdiff_t inputs,
+    ptrdiff_t outputs, int epilogue,
 ) noexcept nogil:
-    """dX = dZ W^T, (B, I) = (B, O) @ (O, I), from W^T kept row-major; overwrites dx.
+    """dX = dZ W^T, (B, I) = (B, O) @ (O, I), from W^T kept row-major, or from W where transposed_row is 0; writes dx.
 
     ``epilogue`` may multiply by the slope of the activation below, whose output is y: then dx is the layer below's dZ.
-    packed: as in dense_forward.  2 B I O flops.
+    packed: as in dense_forward; W alone needs it.  2 B I O flops.
     """
     cdef product p
     p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, transposed_row, outputs
     p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, packed != NULL
-    multiply(&p, dz, transposed, dx, <const real*>NULL, y, packed, rows, inputs)
+    if transposed_row == 0:
+        multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs)
+    else:
+        multiply(&p, dz, transposed, 1, dx, <const real*>NULL, y, packed, rows, inputs)
 
 
 cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
@@ -296,7 +306,7 @@ cdef inline void dense_backward_share(
         team_meet(gate, team, NULL)
         first, last = cut(rows, team, thread), cut(rows, team, thread + 1)
         dense_input_gradient(
-            dx + first * inputs, inputs, dz + first * outputs, outputs, transposed, transposed_row,
+            dx + first * inputs, inputs, dz + first * outputs, outputs, weight, transposed, transposed_row,
             <const real*>NULL, 0, <real*>NULL, last - first, inputs, outputs, TILE_STORE,
         )
     first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)

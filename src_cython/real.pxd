@@ -60,6 +60,8 @@ cdef extern from "tile.h" nogil:
     void f64_transpose(double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f32_pack(float*, const float*, ptrdiff_t, ptrdiff_t, int)
     void f64_pack(double*, const double*, ptrdiff_t, ptrdiff_t, int)
+    void f32_pack_transposed(float*, const float*, ptrdiff_t, ptrdiff_t, int)
+    void f64_pack_transposed(double*, const double*, ptrdiff_t, ptrdiff_t, int)
     ptrdiff_t f32_multiply_add(float*, ptrdiff_t)
     ptrdiff_t f64_multiply_add(double*, ptrdiff_t)
 
@@ -169,6 +171,16 @@ cdef inline void pack(
         f32_pack(out, matrix, matrix_row, depth, columns)
     else:
         f64_pack(out, matrix, matrix_row, depth, columns)
+
+
+cdef inline void pack_transposed(
+    real* out, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int rows
+) noexcept nogil:
+    """out (depth, whole vectors) = the transpose of the first rows of matrix, with zeros behind them."""
+    if real is float:
+        f32_pack_transposed(out, matrix, matrix_row, depth, rows)
+    else:
+        f64_pack_transposed(out, matrix, matrix_row, depth, rows)
 
 
 cdef inline ptrdiff_t multiply_add(real* out, ptrdiff_t rounds) noexcept nogil:

@@ -27,8 +27,8 @@ cdef struct stage:
     int64_t delta           # in the workspace: dZ (batch, row)
     int64_t row
     int64_t propagates      # 1 where a layer below needs dX
-    int64_t transposed      # in the workspace: W^T (outputs, transposed_row), where a dense layer propagates
-    int64_t transposed_row  # 0 where no W^T is needed
+    int64_t transposed      # in the workspace: W^T (outputs, transposed_row), where one is kept for dX
+    int64_t transposed_row  # 0 where no W^T is kept
 
 cdef struct network:
     const stage* stages
@@ -75,8 +75,8 @@ cdef inline void stage_backward(
         dz = dx
     elif s.kind == DENSE:
         dense_input_gradient(
-            dx, below.row, dz, s.row, workspace + s.transposed, s.transposed_row, y, below.row,
-            packed, rows, s.inputs, s.outputs, slope_epilogue(<int>below.activation),
+            dx, below.row, dz, s.row, parameters + s.weight, workspace + s.transposed, s.transposed_row, y,
+            below.row, packed, rows, s.inputs, s.outputs, slope_epilogue(<int>below.activation),
         )
         if below.activation != SOFTMAX:
             return
@@ -94,7 +94,7 @@ cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff
         if s.kind == DENSE:
             if worth_packing(like, s.outputs, PACKED_TILES):
                 size = max(size, (s.inputs + 1) * panel_columns(like))
-            if s.propagates and worth_packing(like, s.transposed_row, PACKED_TILES):
+            if s.propagates and worth_packing(like, max(s.inputs, s.transposed_row), PACKED_TILES):
                 size = max(size, (s.outputs + 1) * panel_columns(like))
             if worth_packing(like, s.row, PACKED_TILES):
                 size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))

@@ -6,7 +6,7 @@ import numpy as np
 import reference
 import tolerances
 from axes import CORES, FUSED_LEVELS, THREADS, every_core, every_dtype, same_bits
-from cases import every_large_case, problem
+from cases import LARGE, every_large_case, problem
 from natively import RULES, train
 
 
@@ -53,3 +53,18 @@ def test_large_layers_and_batches_have_the_same_bits_on_every_level_with_fused_m
         for level in FUSED_LEVELS
     ]
     assert all(same_bits(other.parameters, runs[0].parameters) for other in runs)
+
+
+@every_core
+@every_dtype
+def test_a_last_batch_of_a_row_a_thread_has_the_same_bits_with_any_number_of_threads(core, dtype):
+    """The space is laid out for the whole batch: W^T is not kept, and dX of a single row needs W packed."""
+    case, batch_size = LARGE["wide"]
+    parameters, x, target, _ = problem(case, batch_size + 2, dtype)
+    order = np.arange(len(x))
+    one, two = (
+        train(core, case, parameters, x, target, order, batch_size, RULES["adam"], threads=threads)
+        for threads in (1, 2)
+    )
+    assert same_bits(one.parameters, two.parameters)
+    assert same_bits(one.losses, two.losses)

@@ -63,6 +63,13 @@ def test_workspaces_do_not_shrink_with_rows_or_threads(case, dtype):
         assert by_threads == sorted(by_threads)
 
 
+def test_a_large_weight_is_transposed_in_the_workspace_only_where_few_rows_share_its_packing():
+    plan = _plan.lower(Case(((512, 1024), "relu", (1024, 1024)), "mse").layers(), np.dtype(np.float32))
+    weight = 1024 * 1024
+    assert plan.training_space(64, 1, 1).array.size < weight < plan.training_space(16, 1, 1).array.size
+    assert plan.training_space(64, 1, 2).array.size < weight < plan.training_space(64, 1, 4).array.size
+
+
 @every_case
 @every_dtype
 def test_a_workspace_starts_on_a_cache_line_and_is_of_the_dtype(case, dtype):
