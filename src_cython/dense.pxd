@@ -44,9 +44,11 @@ cdef enum:
     PACKED_TILES = 4  # register tiles that must use the copy to pay for it
     # dW is formed and handed to the optimiser a strip at a time: parameters and optimiser state are then touched in
     # long runs. Of dZ this many bytes stay in the cache, of dW this many columns. A strip is as tall as a register
-    # tile, or as several where it is narrow: then it has this many elements at the most.
+    # tile or two, so that it is transposed in whole blocks, or as several where it is narrow: then it has this many
+    # elements at the most.
     STRIP_BYTES = 262144
     STRIP_COLUMNS = 1024
+    STRIP_ROWS = 8
     STRIP_ELEMENTS = 1024
     # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked
     # for while its dW is formed, if it fits into the first-level cache beside the operands.
@@ -190,7 +192,7 @@ cdef inline void dense_input_gradient(
 
 cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
     """How many register tiles one above the other make a strip of so many columns."""
-    return max(1, STRIP_ELEMENTS // (TILE_ROWS * columns))
+    return max(STRIP_ROWS // TILE_ROWS, STRIP_ELEMENTS // (TILE_ROWS * columns))
 
 
 cdef inline ptrdiff_t strip_count(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:

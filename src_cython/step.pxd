@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    STRIP_COLUMNS, ceil_div, cut, dense_bias_gradient, dense_weight_gradient, pack_panels, panel_count, strip_count,
-    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
+    STRIP_COLUMNS, STRIP_ROWS, ceil_div, cut, dense_bias_gradient, dense_weight_gradient, pack_panels, panel_count,
+    strip_count, strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
@@ -54,7 +54,7 @@ cdef struct mini_batch:
     ptrdiff_t input           # in the workspace: X (size, input_row)
 
 cdef enum:
-    STRIP_SCRATCH = TILE_ROWS * STRIP_COLUMNS  # elements of a strip of dW
+    STRIP_SCRATCH = STRIP_ROWS * STRIP_COLUMNS  # elements of a strip of dW
     PIECES = 8  # that a thread's share of phase 2 is cut into, where they have PIECE_FLOPS: about 5 us
     PIECE_FLOPS = 1048576
     GATHERED_RUN = 512  # elements of the next batch that are gathered at a time, or a row: less is all overhead
