@@ -7,7 +7,7 @@ tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and on
 from libc.stdint cimport int64_t
 
 from real cimport (
-    ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack,
+    FETCH_INTERVAL, ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack,
     pack_transposed, panel_columns, product, real, table, transpose,
 )
 from team cimport team_gate, team_meet
@@ -79,18 +79,20 @@ cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcep
     return ceil_div(columns, lanes(like)) * lanes(like)
 
 
-cdef inline int fetch_stream(product* p, int stream, const char* at, ptrdiff_t step) noexcept nogil:
-    """Have p's tiles fetch from ``at`` on, ``step`` bytes further for every k; returns the next stream's number."""
-    p.ahead[stream].at, p.ahead[stream].step = at, step
-    return stream + 1
-
-
 cdef inline void fetch_streams(product* p, int streams) noexcept nogil:
     """The first so many streams are what p's tiles fetch meanwhile."""
+    cdef int i
     p.fetches = streams > 0
-    if streams > 0:
-        while streams < TILE_STREAMS:  # some place that is near
-            streams = fetch_stream(p, streams, <const char*>p.a, 0)
+    for i in range(streams, TILE_STREAMS):  # some place that is near
+        p.ahead[i].at, p.ahead[i].step = <const char*>p.a, 0
+
+
+cdef inline void fetch_columns(product* p, const char* at, ptrdiff_t row) noexcept nogil:
+    """Have p's tiles fetch a line of each of depth rows, ``row`` bytes apart."""
+    cdef int i
+    for i in range(FETCH_INTERVAL):
+        p.ahead[i].at, p.ahead[i].step = at + i * row, FETCH_INTERVAL * row
+    fetch_streams(p, FETCH_INTERVAL)
 
 
 cdef inline void multiply_single(
@@ -148,10 +150,10 @@ cdef inline void multiply(
             p.a = a + top * p.a_row
             p.y = y + top * p.y_row + left if y != NULL else NULL
             if packs and tiles - tile <= PANEL_LINES and right < columns:
-                fetch_streams(p, fetch_stream(
-                    p, 0, <const char*>(b + right * b_column) + (tiles - tile - 1) * FETCHED_LINE,
+                fetch_columns(
+                    p, <const char*>(b + right * b_column) + (tiles - tile - 1) * FETCHED_LINE,
                     (width if transposes else b_k) * <ptrdiff_t>sizeof(real),
-                ))
+                )
             multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))
             top = bottom
 
@@ -220,33 +222,44 @@ cdef struct upcoming:
     ptrdiff_t runs          # of one array
     ptrdiff_t run           # in bytes
     ptrdiff_t run_distance  # from one run to the next, in bytes
-    ptrdiff_t asked         # runs of all arrays that have been asked for
     const table* source
     const int64_t* order
     ptrdiff_t first
     ptrdiff_t last
     const char* copy
     ptrdiff_t copy_row      # in bytes
+    ptrdiff_t asked         # rows, their places, and runs of all arrays that have been asked for
+    const char* at          # what is left of the last of them
+    ptrdiff_t left          # in bytes
+
+
+cdef inline bint ask_next(upcoming* wanted) noexcept nogil:
+    """Turn to the next of what is wanted; whether there is one."""
+    cdef ptrdiff_t rows = 2 * (wanted.last - wanted.first), row = wanted.asked // 2, run = wanted.asked - rows
+    if run >= wanted.runs * wanted.arrays:
+        return False
+    if run >= 0:
+        wanted.at = wanted.updated[run % wanted.arrays] + run // wanted.arrays * wanted.run_distance
+        wanted.left = wanted.run
+    elif wanted.asked % 2 == 0:
+        wanted.at = wanted.source.data + wanted.order[wanted.first + row] * wanted.source.row_stride
+        wanted.left = wanted.source.columns * wanted.source.size
+    else:
+        wanted.at, wanted.left = wanted.copy + row * wanted.copy_row, wanted.copy_row
+    wanted.asked += 1
+    return True
 
 
 cdef inline void fetch_ahead(product* p, upcoming* wanted) noexcept nogil:
     """Have p's next tile fetch as much of what is wanted as it has streams for."""
+    cdef ptrdiff_t lines = p.depth // FETCH_INTERVAL, size
     cdef int streams = 0
-    if wanted.first < wanted.last:  # the row where it lies, and its place in the batch
-        streams = fetch_stream(
-            p, streams, wanted.source.data + wanted.order[wanted.first] * wanted.source.row_stride,
-            ceil_div(wanted.source.columns * wanted.source.size, p.depth),
-        )
-        streams = fetch_stream(p, streams, wanted.copy, ceil_div(wanted.copy_row, p.depth))
-        wanted.first += 1
-        wanted.copy += wanted.copy_row
-    while streams < TILE_STREAMS and wanted.asked < wanted.runs * wanted.arrays:
-        streams = fetch_stream(
-            p, streams,
-            wanted.updated[wanted.asked % wanted.arrays] + wanted.asked // wanted.arrays * wanted.run_distance,
-            ceil_div(wanted.run, p.depth),
-        )
-        wanted.asked += 1
+    while lines > 0 and streams < TILE_STREAMS and (wanted.left > 0 or ask_next(wanted)):
+        size = min(wanted.left, lines * FETCHED_LINE)
+        p.ahead[streams].at, p.ahead[streams].step = wanted.at, ceil_div(size, lines)
+        wanted.at += size
+        wanted.left -= size
+        streams += 1
     fetch_streams(p, streams)
 
 

@@ -29,6 +29,7 @@ cdef extern from "tile.h" nogil:
     enum: TILE_EXP_SLOPE
 
     enum: TILE_STREAMS
+    enum: FETCH_INTERVAL
 
     ctypedef struct tile_stream:
         const char* at

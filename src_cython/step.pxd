@@ -155,7 +155,7 @@ cdef inline void expect_update(
 ) noexcept nogil:
     """Have what an update of rows top..bottom and columns left..right of a stage's W touches asked for meanwhile."""
     cdef ptrdiff_t at = s.weight + top * s.outputs + left, elements = (bottom - top) * (right - left), i
-    wanted.arrays, wanted.asked = 0, 0
+    wanted.arrays, wanted.runs, wanted.asked, wanted.left = 0, 0, 0, 0
     if rule.optimizer != GRADIENT:
         wanted.arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
     if not worth_fetching(like, wanted.arrays, elements, job.net.parameter_count):

@@ -34,8 +34,9 @@ enum { ROW_VECTORS = 8 };
 
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
-/* Memory that is fetched while a product runs, so many bytes further for every k. */
-enum { TILE_STREAMS = 5 };
+/* Memory that is fetched while a product runs: at every FETCH_INTERVAL-th k a line of each stream, so many bytes on from
+ * the one before. */
+enum { TILE_STREAMS = 5, FETCH_INTERVAL = 4 };
 typedef struct {
     const char *at;
     ptrdiff_t step;
@@ -114,7 +115,7 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
         }
         a += a_k;
         b += b_k;
-        if (ahead) {
+        if (ahead && k % FETCH_INTERVAL == 0) {
             SIMD_UNROLL
             for (int i = 0; i < TILE_STREAMS; i++) {
                 SIMD_PREFETCH(next[i].at);
