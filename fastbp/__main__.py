@@ -165,7 +165,7 @@ def bench(arguments: argparse.Namespace) -> None:
     result = report.run(sections, threads, task, command=" ".join(["fastbp", *sys.argv[1:]]))
     print(result.text())
     if arguments.write:
-        complete = [name for name in sections if name not in result.failures]
+        complete = [name for name in sections if result.rows[name] and name not in result.failures]
         report.write_blocks(arguments.write, complete, result.markdown)
     if arguments.json:
         arguments.json.write_text(result.json() + "\n", encoding="utf-8")
@@ -198,7 +198,8 @@ def make_parser() -> argparse.ArgumentParser:
         (
             "--sections",
             "all",
-            "out of training, kernels, numerical, calls, cold, memory, growth, levels, threads, phases",
+            "out of training, kernels, numerical, calls, cold, memory, growth, levels, threads, phases, "
+            "counters",
         ),
         ("--workloads", "all", "such as tiny,mnist, where a section goes through them"),
         ("--rivals", "numpy", "out of numpy, torch, jax, sklearn, or all that are installed"),

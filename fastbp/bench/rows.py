@@ -34,7 +34,7 @@ class Task:
 class Result:
     """One contender in one row: how far its result is from the right one, and what was measured if it agrees.
 
-    The values are seconds or bytes, as the row's table says; the fewer the better.
+    The values are seconds, bytes or counts, as the row's table says; the fewer the better.
     """
 
     error: float

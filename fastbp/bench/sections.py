@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fastbp import _native
-from fastbp.bench import calls, cold, growth, kernels, levels, memory, numerical, phases, threads, training
+from fastbp.bench import (
+    calls,
+    cold,
+    counters,
+    growth,
+    kernels,
+    levels,
+    memory,
+    numerical,
+    phases,
+    threads,
+    training,
+)
 from fastbp.bench.rows import Row, Task
 
 Place = tuple[int, str | None]  # number of threads, instruction-set level or None for the highest
@@ -54,6 +66,7 @@ SECTIONS: dict[str, Section] = {
     "levels": Section("each instruction-set level", levels.measure, each_level),
     "threads": Section("threads=None beside one and all", threads.measure, most_threads),
     "phases": Section("where a step's time goes", phases.measure, each_number),
+    "counters": Section("instructions and cache misses of a step", counters.measure, most_threads),
 }
 
 

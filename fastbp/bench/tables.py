@@ -21,7 +21,7 @@ class Layout:
     scale: float = 1e6  # units in a second or a byte
     best: str = "best rival"
     counted: bool = True  # whether the title says how many threads
-    shares: bool = False  # the others as shares of the first, without their own numbers
+    others: str = "times"  # the columns behind the first: with times of it, as "shares" of it, or "alone"
 
 
 LAYOUTS = {
@@ -82,7 +82,25 @@ LAYOUTS = {
         "microseconds a step, and what it takes of that with rows in order, with SGD for Adam, with ReLU for "
         "tanh or sigmoid, on 1 thread, and in one call for the forward pass or the gradient alone",
         ("workload", "network, loss, optimiser, batch"),
-        shares=True,
+        others="shares",
+    ),
+    "counters": Layout(
+        "Counters of the processor",
+        "events a step on 1 thread, the kernel's left out; a multiply-add: instructions for each that the "
+        "products need at the least, every lane of every vector in use",
+        ("workload", "level"),
+        scale=1.0,
+        counted=False,
+        others="alone",
+    ),
+    "simulated": Layout(
+        "Counters in simulation",
+        "events a step on 1 thread; a multiply-add: instructions for each that the products need at the "
+        "least, every lane of every vector in use; caches without prefetching",
+        ("workload", "level, caches"),
+        scale=1.0,
+        counted=False,
+        others="alone",
     ),
 }
 
@@ -122,7 +140,7 @@ def make_table(rows: Sequence[Row]) -> Table:
     columns = [*layout.words, names[0]]
     columns += ["goal"] * goal + ["of peak"] * shares + ["goal"] * goal_share
     for rival in rivals:
-        columns += [rival] if layout.shares else [rival, "times"]
+        columns += [rival, "times"] if layout.others == "times" else [rival]
     columns += ([layout.best] if len(rivals) > 1 else []) * goal_times + ["goal"] * goal_times
     cells = []
     for row in rows:
@@ -131,10 +149,12 @@ def make_table(rows: Sequence[Row]) -> Table:
         line += [share_of_peak(row)] * shares + [percentage(row.goal_share)] * goal_share
         for rival in rivals:
             result = row.results.get(rival)
-            if layout.shares:
+            if layout.others == "shares":
                 line.append(share(result, row.first))
-            else:
-                line += [quantity(result, layout.scale), ratio(result, row.first)]
+                continue
+            line.append(quantity(result, layout.scale))
+            if layout.others == "times":
+                line.append(ratio(result, row.first))
         if goal_times:
             line += [ratio(row.best_rival, row.first)] if len(rivals) > 1 else []
             line.append(aim(row.goal_times))
@@ -143,7 +163,7 @@ def make_table(rows: Sequence[Row]) -> Table:
     notes = [layout.unit]
     if any(len(result.values) > 1 for row in rows for result in row.results.values()):
         notes.append("minimum / median")
-    if rivals and not layout.shares:
+    if rivals and layout.others == "times":
         notes.append(f"times: ratio to {names[0]}, of the minima")
     return Table(title, "; ".join(notes), columns, cells)
 
