@@ -12,7 +12,7 @@ import pytest
 from interpreter import python
 
 from fastbp import _native
-from fastbp.bench import counters, tables
+from fastbp.bench import counters, phases, tables
 from fastbp.bench.rows import Effort, Result, Row, Task
 from fastbp.bench.workloads import WORKLOADS
 
@@ -126,3 +126,11 @@ def test_without_a_tool_the_report_says_which_to_install_and_leaves_the_page_alo
     assert done.returncode == 0, done.stderr
     assert "apt-get install valgrind" in done.stderr
     assert "\nold\n" in page.read_text()
+
+
+def test_what_two_threads_lose_is_their_time_beyond_that_of_one():
+    row = Row("phases", "tiny", "", 2, {"step": Result(0.0, True, [6.0, 5.0])})
+    row.results["1 thread"] = Result(0.0, True, [8.0, 9.0])
+    table = tables.make_table([phases.with_loss(row)])
+    assert table.columns[2:] == ["step", "lost"]
+    assert table.cells[0][3] == "20 %"

@@ -20,6 +20,8 @@ from fastbp.bench.timing import Job, call_job, fill, peak_job
 from fastbp.bench.training import comparison, judged, new_row, problems, training_job
 from fastbp.bench.workloads import Problem
 
+ALONE = "1 thread"
+
 
 def measure(task: Task) -> Iterator[Row]:
     """One row for each workload: the step, and what its variants take."""
@@ -33,7 +35,7 @@ def measure(task: Task) -> Iterator[Row]:
             row.results[name] = judged(comparison(variant)(contender.parameters()))
             jobs[name] = training_job(contender, problem.workload.steps)
         add_parts(row, jobs, problem)
-        yield fill(row, jobs, task.effort.light, peak)
+        yield with_loss(fill(row, jobs, task.effort.light, peak))
 
 
 def variants(problem: Problem, threads: int) -> dict[str, tuple[Problem, int]]:
@@ -50,7 +52,7 @@ def variants(problem: Problem, threads: int) -> dict[str, tuple[Problem, int]]:
         name: replace(problem, workload=replace(workload, **change)) for name, change in changes.items()
     }
     found = {name: (variant, threads) for name, variant in changed.items()}
-    return found | ({"1 thread": (problem, 1)} if threads > 1 else {})
+    return found | ({ALONE: (problem, 1)} if threads > 1 else {})
 
 
 def add_parts(row: Row, jobs: dict[str, Job], problem: Problem) -> None:
@@ -68,3 +70,16 @@ def add_parts(row: Row, jobs: dict[str, Job], problem: Problem) -> None:
         error = float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
         row.results[name] = judged(error)
         jobs[name] = call_job(partial(call, x, threads=row.threads))
+
+
+def with_loss(row: Row) -> Row:
+    """The row with what several threads lose in place of the time on one.
+
+    They lose what all of them take together beyond that time, at their two meetings a step and by sharing
+    caches and memory; here as a part of the step.
+    """
+    alone = row.results.pop(ALONE, None)
+    if alone and alone.values and row.first.values:
+        saved = min(row.first.values) - min(alone.values) / row.threads
+        row.results["lost"] = replace(alone, values=[max(0.0, saved)])
+    return row

@@ -80,7 +80,8 @@ LAYOUTS = {
     "phases": Layout(
         "Where a step goes",
         "microseconds a step, and what it takes of that with rows in order, with SGD for Adam, with ReLU for "
-        "tanh or sigmoid, on 1 thread, and in one call for the forward pass or the gradient alone",
+        "tanh or sigmoid, and in one call for the forward pass or the gradient alone; lost: of the threads' "
+        "time, what goes beyond the time on 1 thread",
         ("workload", "network, loss, optimiser, batch"),
         others="shares",
     ),
