@@ -54,7 +54,7 @@ cdef enum:
     # for while its dW is formed, if it fits into the first-level cache beside the operands.
     RESIDENT_BYTES = 1048576
     FETCHED_BYTES = 32768
-    FETCHED_ROW = 512  # bytes: shorter rows are copied before a fetch of them has come
+    FETCHED_ROW = 256  # bytes: shorter rows are copied before a fetch of them has come
     FETCHED_LINE = 64  # bytes that one fetch brings
     PANEL_LINES = 4    # the most that a row of a panel touches
 
