@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include "simd.h"
 
 /* The type of a user's array; the same order as NUMBER_FORMATS in core.pyx, floating-point numbers last. */
 enum {
@@ -88,6 +89,38 @@ typedef struct {
 CONVERT_ROWS(f32, float)
 CONVERT_ROWS(f64, double)
 #undef CONVERT_ROWS
+
+/* The same for rows of numbers that are aligned and need no conversion.  Returns whether all of them are finite: x - x is
+ * 0 then, otherwise NaN. */
+#define COPY_ROWS(P, real)                                                                                        \
+    static int P##_copy_rows(real *out, ptrdiff_t out_row, const table *source, const int64_t *order,             \
+                             ptrdiff_t first, ptrdiff_t count) {                                                  \
+        const ptrdiff_t columns = source->columns, whole = columns / P##_LANES * P##_LANES;                       \
+        const P##_tail tail = P##_tail_of((int)(columns - whole));                                                \
+        P##_vec sum = P##_set(0);                                                                                 \
+        for (ptrdiff_t r = 0; r < count; r++, out += out_row) {                                                   \
+            const real *from =                                                                                    \
+                (const real *)(source->data + (order ? order[r] : first + r) * source->row_stride);               \
+            for (ptrdiff_t i = 0; i < whole; i += P##_LANES) {                                                    \
+                P##_vec v = P##_load(from + i);                                                                   \
+                P##_store(out + i, v);                                                                            \
+                sum = P##_add(sum, P##_sub(v, v));                                                                \
+            }                                                                                                     \
+            if (whole < columns) {                                                                                \
+                P##_vec v = P##_load_tail(from + whole, tail);                                                    \
+                P##_store_tail(out + whole, v, tail);                                                             \
+                sum = P##_add(sum, P##_sub(v, v));                                                                \
+            }                                                                                                     \
+        }                                                                                                         \
+        real lanes[P##_LANES];                                                                                    \
+        P##_store(lanes, sum);                                                                                    \
+        int finite = 1;                                                                                           \
+        for (int i = 0; i < P##_LANES; i++) finite &= lanes[i] == 0;                                              \
+        return finite;                                                                                            \
+    }
+COPY_ROWS(f32, float)
+COPY_ROWS(f64, double)
+#undef COPY_ROWS
 #undef CONVERT_AS
 
 #endif

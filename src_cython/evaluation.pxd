@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_forward
 from losses cimport loss_rows, takes_logits
-from real cimport convert_rows, padded, real
+from real cimport padded, real
 from rows cimport gather_rows
 from stages cimport network, stage, stage_forward
 
@@ -43,7 +43,7 @@ cdef inline bint evaluate_rows(
                 <int>last.activation, output + (first + r) * last.outputs, x + r * x_row, last.outputs
             )
         if values != NULL:
-            convert_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first, n)
+            gather_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first, n)
             z = x
             if not logits:
                 z, x_row = output + first * last.outputs, last.outputs

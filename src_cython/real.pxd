@@ -84,6 +84,8 @@ cdef extern from "vmath.h" nogil:
 
 cdef extern from "convert.h" nogil:
     enum: NUMBER_FLOAT16
+    enum: NUMBER_FLOAT32
+    enum: NUMBER_FLOAT64
 
     ctypedef struct table:
         const char* data
@@ -97,6 +99,8 @@ cdef extern from "convert.h" nogil:
 
     void f32_convert_rows(float*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
     void f64_convert_rows(double*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
+    int f32_copy_rows(float*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
+    int f64_copy_rows(double*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
     void f32_convert_swapped_rows(float*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
     void f64_convert_swapped_rows(double*, ptrdiff_t, const table*, const int64_t*, ptrdiff_t, ptrdiff_t)
 
@@ -257,6 +261,25 @@ cdef inline void convert_rows(
             f64_convert_swapped_rows(out, out_row, source, order, first, count)
         else:
             f64_convert_rows(out, out_row, source, order, first, count)
+
+
+cdef inline bint needs_conversion(const real* like, const table* source) noexcept nogil:
+    """Whether a user's rows are anything else than runs of aligned numbers of our own type."""
+    cdef int own = NUMBER_FLOAT32 if real is float else NUMBER_FLOAT64
+    return (
+        source.number != own or source.swapped or source.column_stride != source.size
+        or (<size_t>source.data | <size_t>source.row_stride) % sizeof(real) != 0
+    )
+
+
+cdef inline bint copy_rows(
+    real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t first, ptrdiff_t count
+) noexcept nogil:
+    """out = the rows that order names, or first, first + 1, ...; whether all is finite.  They need no conversion."""
+    if real is float:
+        return f32_copy_rows(out, out_row, source, order, first, count)
+    else:
+        return f64_copy_rows(out, out_row, source, order, first, count)
 
 
 cdef inline real square_root(real x) noexcept nogil:

@@ -3,7 +3,7 @@
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
-from real cimport NUMBER_FLOAT16, convert_rows, real, table
+from real cimport NUMBER_FLOAT16, convert_rows, copy_rows, needs_conversion, real, table
 
 cdef enum:
     GATHERED = 4096  # elements converted before they are looked at: they are still in the first-level cache
@@ -31,6 +31,8 @@ cdef inline bint gather_rows(
     """
     cdef ptrdiff_t some = max(1, GATHERED // out_row), done = 0, n, r
     cdef bint finite = True
+    if not needs_conversion(out, source):
+        return copy_rows(out, out_row, source, order, first, rows)
     while done < rows:
         n = min(some, rows - done)
         convert_rows(out, out_row, source, order + done if order != NULL else order, first + done, n)

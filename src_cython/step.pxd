@@ -17,7 +17,7 @@ from dense cimport (
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
-from real cimport TILE_ROWS, convert_rows, lanes, real, transpose
+from real cimport TILE_ROWS, lanes, real, transpose
 from rows cimport gather_rows
 from stages cimport DENSE, network, stage, stage_backward, stage_forward
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_watch
@@ -109,7 +109,7 @@ cdef inline void backpropagate_rows(
     cdef bint logits = takes_logits(net.loss)
     if rows == 0:  # a piece more than there are rows
         return
-    convert_rows(target, net.y.columns, &net.y, batch.order + first, 0, rows)
+    gather_rows(target, net.y.columns, &net.y, batch.order + first, 0, rows)
     for i in range(net.count):
         a = workspace + net.stages[i].output + first * net.stages[i].row
         stage_forward(
