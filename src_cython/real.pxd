@@ -57,6 +57,8 @@ cdef extern from "tile.h" nogil:
     void f64_row(const product*, double*, int)
     void f32_dots(float*, const float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t)
     void f64_dots(double*, const double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t)
+    void f32_descend(float*, float*, const float*, const float*, float, ptrdiff_t, ptrdiff_t)
+    void f64_descend(double*, double*, const double*, const double*, double, ptrdiff_t, ptrdiff_t)
     void f32_transpose(float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f64_transpose(double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f32_pack(float*, const float*, ptrdiff_t, ptrdiff_t, int)
@@ -156,6 +158,16 @@ cdef inline void dots(
         f32_dots(out, w, w_row, z, inputs, outputs)
     else:
         f64_dots(out, w, w_row, z, inputs, outputs)
+
+
+cdef inline void descend(
+    real* dx, real* w, const real* x, const real* z, real rate, ptrdiff_t inputs, ptrdiff_t outputs
+) noexcept nogil:
+    """dx (inputs) = w (inputs, outputs) @ z (outputs) unless dx is NULL, then w -= rate x z^T."""
+    if real is float:
+        f32_descend(dx, w, x, z, rate, inputs, outputs)
+    else:
+        f64_descend(dx, w, x, z, rate, inputs, outputs)
 
 
 cdef inline void transpose(

@@ -16,8 +16,8 @@ from dense cimport (
     strip_count, strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
-from optimizers cimport ADAM, GRADIENT, rule_at, update, update_rule
-from real cimport TILE_ROWS, lanes, real, transpose
+from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update, update_rule
+from real cimport TILE_ROWS, descend, lanes, real, transpose
 from rows cimport gather_rows
 from stages cimport DENSE, network, stage, stage_backward, stage_forward
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_watch
@@ -92,11 +92,11 @@ cdef inline void gather_batch(
         faults[first] = NAN
 
 
-cdef inline void backpropagate_rows(
+cdef inline void propagate_rows(
     const training* job, const mini_batch* batch, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
     double scale,
 ) noexcept nogil:
-    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite."""
+    """For a block of rows every A, the last dZ, and the rows' losses; NaN where x is not finite."""
     cdef const network* net = &job.net
     cdef const stage* last = net.stages + net.count - 1
     cdef real* x = workspace + batch.input + first * job.input_row
@@ -107,8 +107,6 @@ cdef inline void backpropagate_rows(
     cdef double* values = <double*>(workspace + job.values)
     cdef ptrdiff_t x_row = job.input_row, i, r
     cdef bint logits = takes_logits(net.loss)
-    if rows == 0:  # a piece more than there are rows
-        return
     gather_rows(target, net.y.columns, &net.y, batch.order + first, 0, rows)
     for i in range(net.count):
         a = workspace + net.stages[i].output + first * net.stages[i].row
@@ -128,6 +126,18 @@ cdef inline void backpropagate_rows(
             activation_backward(
                 <int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs
             )
+
+
+cdef inline void backpropagate_rows(
+    const training* job, const mini_batch* batch, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
+    double scale,
+) noexcept nogil:
+    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite."""
+    cdef const network* net = &job.net
+    cdef ptrdiff_t i
+    if rows == 0:  # a piece more than there are rows
+        return
+    propagate_rows(job, batch, workspace, packed, first, rows, scale)
     for i in range(net.count - 1, 0, -1):
         if net.stages[i].propagates:
             stage_backward(
@@ -282,6 +292,53 @@ cdef inline void transpose_weights(const training* job, real* workspace, int thr
             )
 
 
+cdef inline bint descends_row_by_row(const training* job, int team) noexcept nogil:
+    """Whether every batch is one row, and the update plain gradient descent: then one pass over W does all of it."""
+    return team == 1 and job.batch_size == 1 and job.optimizer == SGD and job.settings[2] == 0
+
+
+cdef inline void descend_row(
+    const training* job, const mini_batch* batch, real* workspace, real rate
+) noexcept nogil:
+    """The way back of a batch of one row, each layer's dX and the update of its parameters together."""
+    cdef const stage* s
+    cdef const real* x
+    cdef const real* dz
+    cdef real* dx
+    cdef real* parameters = <real*>job.net.parameters
+    cdef real one = 1
+    cdef ptrdiff_t i
+    for i in range(job.net.count - 1, -1, -1):
+        s = job.net.stages + i
+        x = workspace + (s - 1).output if i else workspace + batch.input
+        dx = workspace + (s - 1).delta if i and s.propagates else NULL
+        dz = workspace + s.delta
+        if s.kind == DENSE:
+            descend(dx, parameters + s.weight, x, dz, rate, s.inputs, s.outputs)
+            descend(<real*>NULL, parameters + s.bias, &one, dz, rate, 1, s.outputs)
+            dz = dx
+        if dx != NULL:
+            activation_backward(<int>(s - 1).activation, dx, dz, x, s.inputs)
+
+
+cdef inline ptrdiff_t train_row_by_row(const training* job, real* workspace) noexcept nogil:
+    """Every batch of the call where each is one row and one thread does all; returns the batches done."""
+    cdef const network* net = &job.net
+    cdef double scale = loss_scale(net.loss, job.summed, 1, net.stages[net.count - 1].outputs)
+    cdef double* loss = <double*>(workspace + job.values)
+    cdef mini_batch batch
+    cdef ptrdiff_t number
+    for number in range(job.rows):
+        batch = mini_batch_at(job, number)
+        gather_batch(job, &batch, workspace, 0, 1)
+        propagate_rows(job, &batch, workspace, workspace + job.scratch + STRIP_SCRATCH, 0, 1, scale)
+        job.losses[number] = scale * sum_in_order(loss, 1)
+        if not isfinite(job.losses[number]):
+            return number
+        descend_row(job, &batch, workspace, <real>job.settings[1])
+    return job.rows
+
+
 cdef inline ptrdiff_t train_batches(
     const training* job, real* workspace, team_gate* gate, team_watch* watch, int thread, int team
 ) noexcept nogil:
@@ -297,6 +354,8 @@ cdef inline ptrdiff_t train_batches(
     cdef mini_batch batch, following = mini_batch_at(job, 0)
     cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
     cdef int queues = team_queues(team), blocks, shares, piece
+    if descends_row_by_row(job, team):
+        return train_row_by_row(job, workspace)
     transpose_weights(job, workspace, thread, team)
     gather_batch(
         job, &following, workspace, cut(following.size, team, thread), cut(following.size, team, thread + 1)

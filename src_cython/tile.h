@@ -32,6 +32,9 @@ enum { TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 + 2 + 1, and one for the product,
 /* A row on its own takes more columns: as many chains of additions as a multiply-add lasts, two at a time. */
 enum { ROW_VECTORS = 8 };
 
+/* Rows of weights that one row's update takes together. */
+enum { DESCENT_ROWS = 4 };
+
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
 /* Memory that is fetched while a product runs: at every FETCH_INTERVAL-th k a line of each stream, so many bytes on from
@@ -223,6 +226,65 @@ static void FN(dots)(real_t *out, const real_t *w, ptrdiff_t w_row, const real_t
             sum[p] = j < whole ? FN(fma)(FN(load)(w + j), FN(load)(z + j), sum[p])
                                : FN(fma)(FN(load_tail)(w + j, tail), FN(load_tail)(z + j, tail), sum[p]);
         out[i] = FN(reduce_add)(sum);
+    }
+}
+
+/* Plain gradient descent on a batch of one row, a layer's whole way back in one pass over its weights: dx (inputs) =
+ * w (inputs, outputs) z unless dx is NULL, as in `dots`, and then w -= rate * x z^T, rounded as a tile of depth 1 and an
+ * update after it.  The last rows first: those of a large w that a forward pass read last are still near. */
+SIMD_INLINE void FN(descend_rows)(const int rows, const int propagates, real_t *dx, real_t *w, ptrdiff_t w_row,
+                                  const real_t *x, const real_t *z, vec rate) {
+    enum { PARTS = FN(GROUP) / LANES };
+    const ptrdiff_t whole = w_row / LANES * LANES;
+    const FN(tail) tail = FN(tail_of)((int)(w_row - whole));
+    vec spread[DESCENT_ROWS], sum[DESCENT_ROWS][PARTS], old[DESCENT_ROWS];
+    SIMD_UNROLL
+    for (int r = 0; r < rows; r++) {
+        spread[r] = FN(set)(x[r]);
+        SIMD_UNROLL
+        for (int p = 0; p < PARTS; p++) sum[r][p] = FN(set)(0);
+    }
+/* All rows are loaded before one is stored: a load that overlaps a store under way has to wait for it. */
+#define DESCEND(p, load, store)                                                                                   \
+    {                                                                                                             \
+        const vec slope = load(z + j);                                                                            \
+        SIMD_UNROLL                                                                                               \
+        for (int r = 0; r < rows; r++) old[r] = load(w + r * w_row + j);                                          \
+        SIMD_UNROLL                                                                                               \
+        for (int r = 0; r < rows; r++) {                                                                          \
+            if (propagates) sum[r][p] = FN(fma)(old[r], slope, sum[r][p]);                                        \
+            const vec gradient = FN(fma)(spread[r], slope, FN(set)(0));                                           \
+            store(w + r * w_row + j, FN(sub)(old[r], FN(mul)(rate, gradient)));                                   \
+        }                                                                                                         \
+    }
+#define LOAD_TAIL(at) FN(load_tail)(at, tail)
+#define STORE_TAIL(at, value) FN(store_tail)(at, value, tail)
+    ptrdiff_t j = 0;
+    for (; j + FN(GROUP) <= w_row; ) {
+        SIMD_UNROLL
+        for (int p = 0; p < PARTS; p++, j += LANES) DESCEND(p, FN(load), FN(store))
+    }
+    for (int p = 0; j < w_row; p++, j += LANES) {
+        if (j < whole) DESCEND(p, FN(load), FN(store))
+        else DESCEND(p, LOAD_TAIL, STORE_TAIL)
+    }
+    SIMD_UNROLL
+    for (int r = 0; r < rows && propagates; r++) dx[r] = FN(reduce_add)(sum[r]);
+#undef DESCEND
+#undef LOAD_TAIL
+#undef STORE_TAIL
+}
+
+static void FN(descend)(real_t *dx, real_t *w, const real_t *x, const real_t *z, real_t rate, ptrdiff_t inputs,
+                        ptrdiff_t outputs) {
+    const vec rates = FN(set)(rate);
+    for (ptrdiff_t i = inputs; i > 0;) {
+        const int rows = i < DESCENT_ROWS ? 1 : DESCENT_ROWS;
+        i -= rows;
+        if (dx && rows == 1) FN(descend_rows)(1, 1, dx + i, w + i * outputs, outputs, x + i, z, rates);
+        else if (dx) FN(descend_rows)(DESCENT_ROWS, 1, dx + i, w + i * outputs, outputs, x + i, z, rates);
+        else if (rows == 1) FN(descend_rows)(1, 0, dx, w + i * outputs, outputs, x + i, z, rates);
+        else FN(descend_rows)(DESCENT_ROWS, 0, dx, w + i * outputs, outputs, x + i, z, rates);
     }
 }
 

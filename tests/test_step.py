@@ -81,6 +81,22 @@ def test_bits_do_not_depend_on_threads(core, dtype, case):
             assert same_bits(other.state, runs[0].state), (rows, batch_size)
 
 
+@every_core
+@every_dtype
+@every_case
+def test_descent_on_one_row_at_a_time_has_the_bits_of_the_tiles(core, dtype, case):
+    """One thread forms dX and the update in one pass over W, a team has its tiles and strips."""
+    parameters, x, target, rng = problem(case, 30, dtype)
+    order = rng.permutation(30)
+    alone, team = (
+        train(core, case, parameters, x, target, order, 1, RULES["plain"], threads=threads)
+        for threads in (1, 2)
+    )
+    assert alone.batches == 30
+    assert same_bits(alone.parameters, team.parameters)
+    assert same_bits(alone.losses, team.losses)
+
+
 @every_dtype
 @every_rule
 @every_case
