@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import numpy as np
 from numpy.typing import NDArray
 
-_DIGITS = Path(__file__).parent / "data" / "digits.npz"
+_DIGITS = os.path.join(os.path.dirname(__file__), "data", "digits.npz")
 
 
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
