@@ -57,7 +57,7 @@ def dense_backward(
             threads,
         )
         dx_start, transposed_start = &dx[0, 0], &transposed[0]
-    team_gate_init(&gate)
+    team_gate_init(&gate, threads)
     with nogil, parallel(num_threads=threads):
         dense_backward_member(
             &x[0, 0], &weight[0, 0], &dz[0, 0], dx_start, &dweight[0, 0], &dbias[0], transposed_start, rows, inputs,

@@ -82,11 +82,13 @@ typedef atomic_int team_flag;
 #define team_flag_raise(flag) atomic_store_explicit(flag, 1, memory_order_relaxed)
 #define team_flag_raised(flag) atomic_load_explicit(flag, memory_order_relaxed)
 
-static inline void team_gate_init(team_gate *gate) {
+/* threads: as many as the team may have; it may be given fewer. */
+static inline void team_gate_init(team_gate *gate, int threads) {
+    const int queues = team_queues(threads);
     atomic_init(&gate->arrived, 0);
     atomic_init(&gate->opened, 0);
     atomic_init(&gate->last, LLONG_MAX);
-    for (int i = 0; i < TEAM_QUEUES; i++) atomic_init(&gate->queues[i].taken, 0);
+    for (int i = 0; i < queues; i++) atomic_init(&gate->queues[i].taken, 0);
 }
 
 static inline void team_refill(team_gate *gate, int team) {
@@ -146,7 +148,9 @@ typedef struct { int kept_waiting; } team_watch;
 static inline void team_watch_start(team_watch *watch) { watch->kept_waiting = 0; }
 static inline void team_break_up(team_gate *gate, ptrdiff_t number) { (void)gate; (void)number; }
 static inline int team_breaks_up(team_gate *gate, ptrdiff_t number) { (void)gate; (void)number; return 0; }
-static inline void team_gate_init(team_gate *gate) { gate->queues[0].taken = 0; }
+/* threads: as many as the team may have; it may be given fewer. */
+static inline void team_gate_init(team_gate *gate, int threads) {
+    const int queues = team_queues(threads); gate->queues[0].taken = 0; }
 static inline void team_meet(team_gate *gate, int team, team_watch *watch) {
     (void)team;
     (void)watch;

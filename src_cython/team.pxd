@@ -12,7 +12,7 @@ cdef extern from "team.h" nogil:
     int team_rank()
     int team_limit()
     int openmp_version()
-    void team_gate_init(team_gate* gate)
+    void team_gate_init(team_gate* gate, int threads)
     ctypedef struct team_watch:
         int kept_waiting
     void team_watch_start(team_watch* watch)
