@@ -3,7 +3,8 @@
 ``real`` below is float32 or float64, the same for every array of one call.  The functions marked
 generic are compiled for both; ``fastbp._native.kernels(dtype)`` picks the specialisation once, so that
 no call pays for the choice.  Every array is C-contiguous unless said otherwise; ``x`` and ``y`` may be any
-strided array of numbers of rank one or two, and are converted a batch at a time.
+strided array of numbers of rank one or two, and are converted a batch at a time.  What does not change from
+call to call can be handed over as memoryviews, which `open_training` and `open_evaluation` make.
 """
 
 from typing import Any, Final
@@ -53,6 +54,15 @@ def evaluate(
     packed: int,
     threads: int,
 ) -> tuple[float, bool]: ...
+def open_training(
+    stages: NDArray[np.int64],
+    layout: NDArray[np.int64],
+    order: NDArray[np.int64],
+    gradients: _Real,
+    state: _Real,
+    workspace: _Real,
+) -> tuple[Any, ...]: ...
+def open_evaluation(stages: NDArray[np.int64], workspace: _Real) -> tuple[Any, ...]: ...
 def packing(stages: NDArray[np.int64], parameters: _Real, rows: int) -> int: ...
 def dense_forward(x: _Real, weight: _Real, bias: _Real, z: _Real, threads: int) -> None: ...
 def dense_backward(

@@ -23,6 +23,8 @@ LEVELS = ("base", "v3", "v4")
 GENERIC = (
     "train",
     "evaluate",
+    "open_training",
+    "open_evaluation",
     "dense_forward",
     "dense_backward",
     "activation_forward",
@@ -100,7 +102,7 @@ STAGE_KINDS: dict[str, int] = core.STAGE_KINDS
 STAGE_FIELDS: tuple[str, ...] = core.STAGE_FIELDS
 LAYOUT_FIELDS: tuple[str, ...] = core.LAYOUT_FIELDS
 BUILD: dict[str, Any] = core.BUILD
-shuffle = core.shuffle
+shuffle, openmp_limit = core.shuffle, core.openmp_limit
 
 
 @cache
@@ -195,12 +197,9 @@ def _default_threads() -> int:
 
 
 _DEFAULT_THREADS = _default_threads()
-
-
-@cache
-def _most_threads() -> int:
-    """Four a core: no network gains by more, and libgomp ends the process when it is refused a thread."""
-    return 4 * (os.cpu_count() or 1)
+_HAS_OPENMP = bool(BUILD["openmp"])
+# Four a core: no network gains by more, and libgomp ends the process when it is refused a thread.
+_MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -212,11 +211,11 @@ def resolve_threads(threads: int | None) -> int:
     """
     if threads is not None:
         threads = _check_threads(threads)
-    if _Threads.forked or not BUILD["openmp"]:
+    if _Threads.forked or not _HAS_OPENMP:
         return 1
-    wanted = threads or _Threads.cap or _environment_threads() or available_cores()
-    limit: int = core.openmp_limit()
-    return min(wanted, _most_threads(), limit if limit < _DEFAULT_THREADS else wanted)
+    wanted = min(threads or _Threads.cap or _environment_threads() or available_cores(), _MOST_THREADS)
+    limit: int = openmp_limit()
+    return min(wanted, limit) if limit < _DEFAULT_THREADS else wanted
 
 
 def worthwhile_threads(cap: int, flops: int) -> int:

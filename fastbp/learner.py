@@ -33,7 +33,7 @@ Real = NDArray[Any]
 Progress = tuple[int, int, NDArray[np.float64] | None, int]
 
 _Shape = tuple[int, int, int]  # rows, columns of the targets, threads
-_Space = TypeVar("_Space")
+_Opened = tuple[Any, ...]  # what calls of one shape have in common, as memoryviews and numbers
 _NO_COUNTS = (0, 0)
 _UNTRAINED = np.full(1, math.nan)
 _NO_EPOCH = -1  # batches that never are as many as an epoch has
@@ -93,7 +93,6 @@ class Learner:
         self.progress: Progress = (0, 0, None, 0)
         self._no_gradients: Real = np.empty(0, dtype)
         self._no_state: Real = np.empty((0, count), dtype)
-        self._all_rows = np.arange(0, dtype=np.int64)
         self._snapshot: Snapshot | None = None
         self._constant_settings: NDArray[np.float64] | None = None
         if not callable(optimizer.lr):
@@ -103,8 +102,8 @@ class Learner:
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._row_bytes = dtype.itemsize * (plan.in_features + 2 * int(plan.field("outputs").sum()))
         self.kept_rows = max(KEPT_BYTES, 4 * self.parameters.nbytes) // self._row_bytes
-        self._training_spaces: dict[_Shape, _plan.TrainingSpace] = {}
-        self._evaluation_spaces: dict[_Shape, _plan.EvaluationSpace] = {}
+        self._training_spaces: dict[_Shape, _Opened] = {}
+        self._evaluation_spaces: dict[_Shape, _Opened] = {}
         for layer, slices in zip(layers, plan.slices, strict=True):
             parameters, gradients = (
                 {name: vector[span].reshape(shape) for name, (span, shape) in slices.items()}
@@ -217,30 +216,23 @@ class Learner:
         threads: int,
         rule: str | None = None,
     ) -> int:
-        """Train on the rows in ``order`` (None: all), batch by batch; how many until a loss was not finite.
+        """Train on the rows in ``order``, batch by batch; how many until a loss was not finite.
 
-        ``rule`` "gradient" stores a batch's gradient instead of updating.
+        ``order`` None: on all as one batch.  ``rule`` "gradient": store the gradient instead of updating.
         """
         threads = self.plan.training_threads(batch_size, threads)
         if threads > 1 and self._alone_until and time.monotonic() < self._alone_until:
             threads = 1
         shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
-        space = self._training_spaces.pop(shape, None)
-        if space is None:
-            self.refuse_large(batch_size)
-            space = self.plan.training_space(*shape)
-        whole = order is None
-        if order is None:
-            if len(self._all_rows) < len(x):
-                self._all_rows = np.arange(len(x), dtype=np.int64)
-            order = self._all_rows[: len(x)]
-        gradients, state = self._no_gradients, self.state
+        opened = self._training_spaces.get(shape) or self._open_training(shape)
+        stages, layout, all_rows, gradients, state, workspace = opened
+        rows = all_rows if order is None else order
         if rule == "gradient":
             gradients, state = self.gradients, self._no_state
         done: int
         done, kept_waiting = self.native.train(
-            space.stages,
-            space.layout,
+            stages,
+            layout,
             self.parameters,
             gradients,
             state,
@@ -249,25 +241,35 @@ class Learner:
             settings,
             x,
             y,
-            order,
+            rows,
             batch_size,
             step,
-            space.array,
+            workspace,
             losses,
             threads,
         )
-        _keep(self._training_spaces, shape, space)
         if threads > 1:
             self._alone_for = max(self._alone_for / 2, ALONE_SECONDS[0])
         if kept_waiting:
             self._alone_for = min(3 * self._alone_for, ALONE_SECONDS[1])
             self._alone_until = time.monotonic() + self._alone_for
-            left = order[done * batch_size :]
+            left = rows[done * batch_size :]
             if len(left):
                 done += self.train(x, y, left, batch_size, step + done, settings, losses[done:], 1, rule)
-        if whole:
+        if order is None:
             self.forget_large(batch_size)
         return done
+
+    def _open_training(self, shape: _Shape) -> _Opened:
+        """A workspace for steps of one shape, kept: only one call at a time trains."""
+        self.refuse_large(shape[0])
+        space = self.plan.training_space(*shape)
+        all_rows = np.arange(shape[0], dtype=np.int64)
+        opened: _Opened = self.native.open_training(
+            space.stages, space.layout, all_rows, self._no_gradients, self.state, space.array
+        )
+        _keep(self._training_spaces, shape, opened)
+        return opened
 
     def update(self, x: Real, y: Real, threads: int) -> float:
         """One update on all rows as one batch; gives the loss before it."""
@@ -314,7 +316,6 @@ class Learner:
         """Let go of the workspaces, once a batch has needed one that is too large to keep."""
         if batch_size > self.kept_rows:
             self._training_spaces.clear()
-            self._all_rows = self._all_rows[:0].copy()
 
     def refuse_nonfinite(self, x: Real, y: Real | None) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
@@ -339,6 +340,9 @@ class Learner:
         """The last layer's output for every row."""
         rows = len(x)
         output = np.empty((rows, self.plan.out_features), self.dtype)
+        if rows <= self._part:
+            self._forward(x, None, 0, output, threads)
+            return output
         for first in range(0, rows, self._part):
             self._forward(x, None, first, output[first : first + self._part], threads)
         return output
@@ -361,30 +365,36 @@ class Learner:
         rows = len(output)
         threads = self.plan.evaluation_threads(rows, threads)
         target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
-        capacity = (
-            1 << (rows - 1).bit_length()
-        )  # not the exact number: calls with ever other rows share a space
+        capacity = 1 << (rows - 1).bit_length()  # calls with ever other numbers of rows share a space
         shape = capacity, target_columns, threads
-        space = self._evaluation_spaces.pop(shape, None) or self.plan.evaluation_space(*shape)
+        # Taken out for the call, because several threads may predict at once.
+        opened = self._evaluation_spaces.pop(shape, None) or self._open_evaluation(shape)
+        stages, workspace, width, block, packed = opened
         total: float
         total, finite = self.native.evaluate(
-            self.plan.stages,
+            stages,
             self.parameters,
             self.loss_code,
             x,
             y,
             first,
             output,
-            space.array,
-            space.width,
-            space.block,
-            space.packed,
+            workspace,
+            width,
+            block,
+            packed,
             threads,
         )
-        _keep(self._evaluation_spaces, shape, space)
+        _keep(self._evaluation_spaces, shape, opened)
         if not (finite and math.isfinite(total)):
             self.refuse_nonfinite(x, y)
         return total
+
+    def _open_evaluation(self, shape: _Shape) -> _Opened:
+        """A workspace for evaluations of one shape."""
+        space = self.plan.evaluation_space(*shape)
+        stages, workspace = self.native.open_evaluation(self.plan.stages, space.array)
+        return stages, workspace, space.width, space.block, space.packed
 
 
 class Snapshot:
@@ -412,11 +422,11 @@ class Snapshot:
         learner.progress = self.progress
 
 
-def _keep(spaces: dict[_Shape, _Space], shape: _Shape, space: _Space) -> None:
-    """Give a workspace back; it was taken out for the call, because several threads may predict at once."""
+def _keep(spaces: dict[_Shape, _Opened], shape: _Shape, opened: _Opened) -> None:
+    """Keep a workspace, and let go of the one that has been there longest."""
     if len(spaces) >= KEPT_SPACES:
         # All keys at once, which list does without a pause and tuple does not: an iterator fails when another
         # thread gives back meanwhile; none may be left.
-        for given_back_longest_ago in list(spaces)[:1]:
-            spaces.pop(given_back_longest_ago, None)
-    spaces[shape] = space
+        for kept_longest in list(spaces)[:1]:
+            spaces.pop(kept_longest, None)
+    spaces[shape] = opened

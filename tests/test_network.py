@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import gc
 import pickle
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -356,6 +358,32 @@ def test_the_summary_names_every_layer_its_shape_and_the_number_of_parameters():
 def test_a_network_that_cannot_be_is_refused(layers, options, message):
     with pytest.raises(ValueError, match=message):
         bp.Network(layers, **options)
+
+
+def test_a_network_that_has_made_every_call_goes_with_its_last_reference():
+    """What is held open for later calls belongs to no cycle: nothing waits for the garbage collector."""
+    net, x, y = prepared(CASES["digits"], optimizer="adam")
+    for call in (net.fit, net.partial_fit, net.loss_and_gradient, net.evaluate):
+        call(x, y)
+    net.predict(x)
+    gone = weakref.ref(net._learner), weakref.ref(net.parameters)
+    gc.disable()
+    try:
+        del net, call
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_parameters_that_are_made_read_only_are_not_written_to():
+    net, x, y = prepared(CASES["digits"])
+    net.partial_fit(x, y)
+    before = net.parameters.copy()
+    net.parameters.flags.writeable = False
+    for call in (net.fit, net.partial_fit):
+        with pytest.raises(ValueError, match="read-only"):
+            call(x, y)
+    assert same_bits(net.parameters, before)
 
 
 def test_something_that_is_no_layer_is_refused():
