@@ -146,8 +146,9 @@ class Learner:
         followers = [layer.name for layer in self.layers[1:]] + ["identity"]
         for layer, follower in zip(self.layers, followers, strict=True):
             layer._draw(rng, follower)
-        self.gradients.fill(0.0)
-        self.state.fill(0.0)
+        for array in (self.gradients, self.state):
+            if array.any():  # else they may never have been written to, and take no memory yet
+                array.fill(0.0)
         self.seed, self.history = seed, History()
         self.progress = (*_NO_COUNTS, None, 0)  # a new tuple each time: `moment` looks for one
 
@@ -333,7 +334,9 @@ class Learner:
         """A copy of the present state in memory that is kept from one call to the next."""
         if self._snapshot is None:
             self._snapshot = Snapshot(self)
-        self._snapshot.take(self, (*self.counts, None, 0), self.is_finite())
+        counts = self.counts
+        blank = not (counts[0] or self.state.any())
+        self._snapshot.take(self, (*counts, None, 0), self.is_finite(), blank)
         return self._snapshot
 
     def predict(self, x: Real, threads: int) -> Real:
@@ -398,7 +401,7 @@ class Learner:
 
 
 class Snapshot:
-    """Room for a copy of a learner's numbers.
+    """Room for a copy of a learner's numbers, but for a blank state, all zeros: its room takes no memory.
 
     Both ways the copying is done by statements without a call, between which no Ctrl-C can strike.
     """
@@ -407,18 +410,19 @@ class Snapshot:
         self.parameters = np.empty_like(learner.parameters)
         self.state = np.empty_like(learner.state)
         self.progress = learner.progress
-        self.finite = False
+        self.finite = self.blank = False
 
-    def take(self, learner: Learner, progress: Progress, finite: bool) -> None:
+    def take(self, learner: Learner, progress: Progress, finite: bool, blank: bool) -> None:
         """Copy, whether all of it is finite or not."""
         self.parameters[:] = learner.parameters
-        self.state[:] = learner.state
-        self.progress, self.finite = progress, finite
+        if not blank:
+            self.state[:] = learner.state
+        self.progress, self.finite, self.blank = progress, finite, blank
 
     def restore(self, learner: Learner) -> None:
         """Copy back."""
         learner.parameters[:] = self.parameters
-        learner.state[:] = self.state
+        learner.state[:] = 0.0 if self.blank else self.state
         learner.progress = self.progress
 
 

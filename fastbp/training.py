@@ -137,7 +137,7 @@ class _Run:
         if not self.learner.is_finite():
             return
         snapshot = Snapshot(self.learner) if self.snapshot is self.start else self.snapshot
-        snapshot.take(self.learner, progress, True)
+        snapshot.take(self.learner, progress, True, False)
         self.snapshot = snapshot
 
     def give_up(self, reason: str, epoch: int) -> NoReturn:

@@ -145,6 +145,20 @@ def test_a_network_that_was_not_finite_gets_its_own_bits_back():
     assert numbers(net) == before
 
 
+@pytest.mark.parametrize("remembered", [0.0, 0.5])
+def test_a_network_without_a_past_gets_back_the_state_it_had(remembered):
+    """Zeros as a rule; counts of 0 alone do not tell."""
+    net = CASES["tanh"].network("float32")
+    x, y = CASES["tanh"].data(np.random.default_rng(0), 100)
+    net._learner.state[:] = remembered
+    twin, before = net.copy(), numbers(net)
+    spoilt = x.copy()
+    spoilt[99, 0] = math.inf
+    with pytest.raises(ValueError, match=r"^x\[99, 0\] is inf"):
+        net.fit(spoilt, y, batch_size=8, shuffle=False)
+    assert_untouched(net, twin, before, x, y)
+
+
 # Made by the training
 
 
