@@ -91,6 +91,7 @@ class Learner:
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
+        self.pace = 0, 0, 0.0  # of the last slice: rows a batch, threads, batches that SLICE_SECONDS hold
         self._no_gradients: Real = np.empty(0, dtype)
         self._no_state: Real = np.empty((0, count), dtype)
         self._snapshot: Snapshot | None = None

@@ -63,7 +63,7 @@ def fit(
 
 
 class _Run:
-    """One call of `fit`: its data, the order of the rows, its pace, and the way back."""
+    """One call of `fit`: its data, the order of the rows, and the way back."""
 
     def __init__(
         self,
@@ -84,7 +84,12 @@ class _Run:
         self.order = np.arange(rows, dtype=np.int64)
         self.batches = -(-rows // batch_size)
         self.losses = np.empty(self.batches)
-        self.pace = SLICE_SECONDS * FIRST_RATE / learner.plan.step_flops(batch_size)  # batches a native call
+        if learner.pace[:2] != (batch_size, threads):
+            learner.pace = (
+                batch_size,
+                threads,
+                SLICE_SECONDS * FIRST_RATE / learner.plan.step_flops(batch_size),
+            )
         self.history, self.history_before = history, learner.history
         self.start: Snapshot | None = learner.snapshot()  # until every row has been read
         self.snapshot = self.start  # the last that is finite, or else the start
@@ -107,7 +112,7 @@ class _Run:
         while done < self.batches:
             step = first_step + done
             to_snapshot = self.snapshot_steps - step % self.snapshot_steps
-            count = min(max(1, int(self.pace)), self.batches - done, to_snapshot)
+            count = min(max(1, int(learner.pace[2])), self.batches - done, to_snapshot)
             finite = self._train_slice(done, count, step, settings)
             done += finite
             if finite < count:
@@ -157,7 +162,8 @@ class _Run:
         finite = self.learner.train(
             self.x, self.y, order, self.batch_size, step, settings, losses, self.threads
         )
-        self.pace = SLICE_SECONDS * count / max(time.perf_counter() - start, 1e-9)
+        pace = SLICE_SECONDS * count / max(time.perf_counter() - start, 1e-9)
+        self.learner.pace = self.batch_size, self.threads, pace
         if self.bar is not None:
             self.bar.update(finite)
         return finite

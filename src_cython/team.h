@@ -148,9 +148,10 @@ typedef struct { int kept_waiting; } team_watch;
 static inline void team_watch_start(team_watch *watch) { watch->kept_waiting = 0; }
 static inline void team_break_up(team_gate *gate, ptrdiff_t number) { (void)gate; (void)number; }
 static inline int team_breaks_up(team_gate *gate, ptrdiff_t number) { (void)gate; (void)number; return 0; }
-/* threads: as many as the team may have; it may be given fewer. */
 static inline void team_gate_init(team_gate *gate, int threads) {
-    const int queues = team_queues(threads); gate->queues[0].taken = 0; }
+    (void)threads;
+    gate->queues[0].taken = 0;
+}
 static inline void team_meet(team_gate *gate, int team, team_watch *watch) {
     (void)team;
     (void)watch;
