@@ -35,8 +35,6 @@ GENERIC = (
     "multiply_add",
     "packing",
 )
-SPINS = 10_000  # of libgomp's threads without work before they sleep, about 0.3 ms; by itself 300,000
-PATIENCE = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"  # the variables by which a user sets that himself
 FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
 SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's
 
@@ -58,22 +56,7 @@ def _load() -> tuple[ModuleType, str]:
         raise ImportError(f"FASTBP_ISA is {wanted!r}, expected one of {', '.join(LEVELS)}")
     if wanted not in offered:
         raise ImportError(f"FASTBP_ISA is {wanted!r}, but this processor offers only {', '.join(offered)}")
-    return _import_core(f"fastbp._core_{wanted}"), wanted
-
-
-def _import_core(name: str) -> ModuleType:
-    """Import a core, and with it the OpenMP runtime, which reads now and never again how long to spin.
-
-    Linux may start a thread on the processor of the one that waits for it: spinning then keeps back the very
-    work that is waited for.  With libgomp's own number the first steps of a process took 5 to 15 ms each.
-    """
-    if any(variable in os.environ for variable in PATIENCE):
-        return importlib.import_module(name)
-    os.environ[PATIENCE[0]] = str(SPINS)
-    try:
-        return importlib.import_module(name)
-    finally:
-        del os.environ[PATIENCE[0]]
+    return importlib.import_module(f"fastbp._core_{wanted}"), wanted
 
 
 def _has_lost_threads() -> bool:

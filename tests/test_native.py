@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-import re
 
 import numpy as np
 import pytest
 from axes import DTYPES, FUSED_LEVELS, LEVELS, Guarded, every_core, every_dtype, fenced
-from interpreter import complaint, python, run
+from interpreter import complaint, run
 from natively import find_nonfinite
 
 import fastbp as bp
@@ -99,23 +97,6 @@ def test_bits_do_not_depend_on_how_many_threads_openmp_delivers(limits):
 
 
 # Threads
-
-SPINNING = "import os; before = dict(os.environ); import fastbp; print(before == os.environ)"
-UNSET = dict.fromkeys(_native.PATIENCE)
-
-if _native.BUILD["openmp"] and platform.libc_ver()[0] == "glibc" and "gcc" in _native.BUILD["compiler"]:
-
-    def spins(**environment):
-        """What libgomp says about itself as it is loaded; a program's output shows the environment kept."""
-        ended = python("-c", SPINNING, OMP_DISPLAY_ENV="verbose", **environment)
-        assert ended.stdout == "True\n", ended.stderr
-        return int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", ended.stderr)[1])
-
-    def test_threads_without_work_spin_for_a_short_time_unless_the_user_says_otherwise():
-        assert spins(**UNSET) == _native.SPINS
-        assert spins(**UNSET | {"GOMP_SPINCOUNT": "77"}) == 77
-        assert spins(**UNSET | {"OMP_WAIT_POLICY": "passive"}) == 0
-
 
 COUNT = "import fastbp; print(fastbp.get_num_threads())"
 RESOLVED = """
