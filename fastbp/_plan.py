@@ -88,7 +88,7 @@ class Plan:
         return min(rows, _native.worthwhile_threads(cap, rows * self.flops_per_row // 3))
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """Lay out the workspace of a step: input, targets, every A, dZ, W^T, losses, scratch."""
+        """Lay out the workspace of a step: input, targets, each A and dZ, W^T where kept, losses, scratch."""
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}

@@ -148,7 +148,7 @@ class Learner:
         for layer, follower in zip(self.layers, followers, strict=True):
             layer._draw(rng, follower)
         for array in (self.gradients, self.state):
-            if array.any():  # else they may never have been written to, and take no memory yet
+            if not _is_blank(array):  # else they may never have been written to, and take no memory yet
                 array.fill(0.0)
         self.seed, self.history = seed, History()
         self.progress = (*_NO_COUNTS, None, 0)  # a new tuple each time: `moment` looks for one
@@ -336,7 +336,7 @@ class Learner:
         if self._snapshot is None:
             self._snapshot = Snapshot(self)
         counts = self.counts
-        blank = not (counts[0] or self.state.any())
+        blank = counts[0] == 0 and _is_blank(self.state)
         self._snapshot.take(self, (*counts, None, 0), self.is_finite(), blank)
         return self._snapshot
 
@@ -425,6 +425,11 @@ class Snapshot:
         learner.parameters[:] = self.parameters
         learner.state[:] = 0.0 if self.blank else self.state
         learner.progress = self.progress
+
+
+def _is_blank(array: Real) -> bool:
+    """Whether every bit is 0, as in fresh memory; -0.0 has one that is not."""
+    return not array.view(f"u{array.itemsize}").any()
 
 
 def _keep(spaces: dict[_Shape, _Opened], shape: _Shape, opened: _Opened) -> None:

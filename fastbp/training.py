@@ -162,8 +162,9 @@ class _Run:
         finite = self.learner.train(
             self.x, self.y, order, self.batch_size, step, settings, losses, self.threads
         )
-        pace = SLICE_SECONDS * count / max(time.perf_counter() - start, 1e-9)
-        self.learner.pace = self.batch_size, self.threads, pace
+        if finite == count:  # else fewer were done in that time
+            pace = SLICE_SECONDS * count / max(time.perf_counter() - start, 1e-9)
+            self.learner.pace = self.batch_size, self.threads, pace
         if self.bar is not None:
             self.bar.update(finite)
         return finite

@@ -7,7 +7,7 @@
 #include <string.h>
 #include "simd.h"
 
-/* The type of a user's array; the same order as NUMBER_FORMATS in core.pyx, floating-point numbers last. */
+/* The type of a user's array; the same order as LETTERS in core.pyx, floating-point numbers last. */
 enum {
     NUMBER_BOOL, NUMBER_INT8, NUMBER_UINT8, NUMBER_INT16, NUMBER_UINT16, NUMBER_INT32, NUMBER_UINT32,
     NUMBER_INT64, NUMBER_UINT64, NUMBER_FLOAT16, NUMBER_FLOAT32, NUMBER_FLOAT64
@@ -89,6 +89,7 @@ typedef struct {
 CONVERT_ROWS(f32, float)
 CONVERT_ROWS(f64, double)
 #undef CONVERT_ROWS
+#undef CONVERT_AS
 
 /* The same for rows of numbers that are aligned and need no conversion.  Returns whether all of them are finite: x - x is
  * 0 then, otherwise NaN. */
@@ -121,6 +122,5 @@ CONVERT_ROWS(f64, double)
 COPY_ROWS(f32, float)
 COPY_ROWS(f64, double)
 #undef COPY_ROWS
-#undef CONVERT_AS
 
 #endif

@@ -102,7 +102,7 @@ cdef int open_table(object array, Py_buffer* view, table* source) except -1:
     PyObject_GetBuffer(array, view, PyBUF_STRIDED_RO | PyBUF_FORMAT)
     number = number_of(view.format)
     if number < 0 or SIZES[number] != view.itemsize or not 1 <= view.ndim <= 2:
-        form, rank = view.format.decode(), view.ndim
+        form, rank = (<bytes>view.format).decode(errors="replace"), view.ndim
         PyBuffer_Release(view)
         raise TypeError(f"the core takes arrays of numbers of rank 1 or 2, not format {form!r}, rank {rank}")
     source.data = <const char*>view.buf

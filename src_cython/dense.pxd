@@ -33,7 +33,8 @@ cdef inline ptrdiff_t panel_count(const real* like, ptrdiff_t columns) noexcept 
 
 
 cdef inline bint needs_transpose(ptrdiff_t batch) noexcept nogil:
-    """Whether a batch's dX is formed from W^T: for a single row, dot products with W are cheaper than forming that."""
+    """Whether a batch's dX is formed from W^T, kept or packed: for a single row, dot products with W are
+    cheaper than forming that."""
     return batch > 1
 
 
@@ -117,7 +118,8 @@ cdef inline void multiply(
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
     The last tiles of a panel fetch the next one's rows, each a line of all.  b_column: elements from one column of b to
-    the next, 1 unless b is the transpose of a matrix without gaps: then its panels are always copied.
+    the next, 1 unless b is the transpose of a matrix without gaps and of several columns: then its panels are always
+    copied.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tile, left, top, bottom, width, height, longer
@@ -185,7 +187,8 @@ cdef inline void dense_input_gradient(
     """
     cdef product p
     p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, transposed_row, outputs
-    p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, packed != NULL
+    p.c_row, p.y_row, p.epilogue = dx_row, y_row, epilogue
+    p.padded = packed != NULL and transposed_row > 0  # W itself has no padding; its panels are packed with some
     if transposed_row == 0:
         multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs)
     else:

@@ -86,7 +86,10 @@ cdef inline void stage_backward(
 
 
 cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff_t batch) noexcept nogil:
-    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strip of dZ."""
+    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strip of dZ.
+
+    An evaluation gets room for the backward pass too.
+    """
     cdef const stage* s
     cdef ptrdiff_t size = 0, i
     for i in range(net.count):

@@ -5,6 +5,9 @@ forward, loss and the whole backward chain, and meets nobody.  In the second it 
 each strip of dW = X^T dZ over the whole batch and updates the parameters with it at once; the rows of the next batch
 are gathered between the strips.  Both are handed out piece by piece, so that all are done together when a processor is
 slow.  Which thread does what changes no sum, so the bits do not depend on the team.
+
+Batches of one row under plain gradient descent, on one thread, take neither: `train_row_by_row` does the way back and
+the update in one pass over W, to the same bits.
 """
 
 from libc.math cimport NAN, isfinite
@@ -37,7 +40,6 @@ cdef struct training:
     # In the workspace: the batch and behind it the next one, a fault a row (NaN at the first of rows gathered together
     # that are not all finite, or else 0), the targets, a loss (float64) and a sum of exponentials a row; and a thread's
     # own: a strip of dW, and what is packed.
-    void* workspace
     ptrdiff_t input
     ptrdiff_t input_row
     ptrdiff_t faults

@@ -12,8 +12,8 @@
  *     TILE_RELU   C = max(0, c)           TILE_SIGMOID_SLOPE  C = c Y (1 - Y)
  *                                         TILE_TANH_SLOPE     C = c (1 - Y^2)
  *                                         TILE_EXP_SLOPE      C = c Y
- * Y may be C.  Rows are stored in order.  Nothing is read or written beyond the n columns, except where `padded` says that C's and Y's rows go
- * on to the end of the vector, and B's too: then whole vectors are moved.
+ * Y may be C.  Rows are stored in order.  Nothing is read or written beyond the n columns, except where `padded` says
+ * that C's and Y's rows go on to the end of the vector, and B's too: then whole vectors are moved.
  */
 #ifndef REAL
 #ifndef FASTBP_TILE_H
@@ -314,8 +314,8 @@ static void FN(pack)(real_t *out, const real_t *matrix, ptrdiff_t matrix_row, pt
     }
 }
 
-/* The same for a panel of the transpose: out (depth, whole vectors) from n rows of matrix (n, depth). Whole lines of the
- * rows are read at a time: rows a power of two apart fall into the same few sets of the first-level cache. */
+/* The same for a panel of the transpose: out (depth, whole vectors) from n rows of matrix (n, depth). Whole lines of
+ * the rows are read at a time: rows a power of two apart fall into the same few sets of the first-level cache. */
 static void FN(pack_transposed)(real_t *out, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
     enum { LINE = 64 / sizeof(real_t) };
     const int width = (n + LANES - 1) / LANES * LANES;

@@ -166,8 +166,8 @@ SIMD_INLINE vec FN(log1p_exp)(vec x) { return FN(log1p_reduced)(FN(exp)(FN(sub)(
 
 /* --- rows ------------------------------------------------------------------------------------------- */
 
-/* out[i] = f(in[i]) for i < n; out may be in. The lanes a tail lacks compute f(1).  Two vectors at a time, instruction by
- * instruction: one alone fills the processor's window with instructions that wait for one another (gcc puts them in
+/* out[i] = f(in[i]) for i < n; out may be in. The lanes a tail lacks compute f(1).  Two vectors at a time, instruction
+ * by instruction: one alone fills the processor's window with instructions that wait for one another (gcc puts them in
  * this order only when asked to). */
 #if defined(__GNUC__) && !defined(__clang__)
 #define VMATH_INTERLEAVED __attribute__((optimize("schedule-insns", "sched-pressure")))

@@ -98,6 +98,7 @@ LARGE = {
     "power_of_two": (Case(((40, 512), "sigmoid", (512, 512), "softmax", (512, 3)), "mse"), 40),
     "tall": (Case(((9, 40), "exp", (40, 40), "tanh", (40, 1), "sigmoid"), "bce"), 2100),
     "strips": (Case(((40, 600), "relu", (600, 1)), "mse"), 110),
+    "one_output": (Case(((2, 98_305), "relu", (98_305, 1)), "mse"), 72),
 }
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -290,6 +290,15 @@ def test_a_float32_network_starts_from_the_rounded_numbers_of_its_float64_twin()
     assert same_bits(single, double.astype(np.float32))
 
 
+def test_reset_leaves_no_sign_of_a_zero_behind():
+    net = bp.Network(bp.mlp([3, 4, 2]))
+    net._learner.state[:] = -0.0
+    net.gradients[:] = -0.0
+    net.reset()
+    assert not np.signbit(net._learner.state).any()
+    assert not np.signbit(net.gradients).any()
+
+
 def test_reset_starts_anew():
     net = CASES["digits"].network(seed=3)
     x, y = CASES["digits"].data(np.random.default_rng(0), 40)
