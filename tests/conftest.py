@@ -1,9 +1,14 @@
-"""What the tests of saved networks start from."""
+"""What the tests of saved networks start from, and Ctrl-C as a person at a terminal has it."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from archives import small, unpacked
+
+# A shell's background jobs ignore it, and whatever they start: tests that send it would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
