@@ -85,11 +85,8 @@ class _Run:
         self.batches = -(-rows // batch_size)
         self.losses = np.empty(self.batches)
         if learner.pace[:2] != (batch_size, threads):
-            learner.pace = (
-                batch_size,
-                threads,
-                SLICE_SECONDS * FIRST_RATE / learner.plan.step_flops(batch_size),
-            )
+            slow = SLICE_SECONDS * FIRST_RATE / learner.plan.step_flops(batch_size)
+            learner.pace = batch_size, threads, slow
         self.history, self.history_before = history, learner.history
         self.start: Snapshot | None = learner.snapshot()  # until every row has been read
         self.snapshot = self.start  # the last that is finite, or else the start

@@ -94,7 +94,7 @@ cdef inline void gather_batch(
         faults[first] = NAN
 
 
-cdef inline void propagate_rows(
+cdef inline void forward_rows(
     const training* job, const mini_batch* batch, real* workspace, real* packed, ptrdiff_t first, ptrdiff_t rows,
     double scale,
 ) noexcept nogil:
@@ -139,7 +139,7 @@ cdef inline void backpropagate_rows(
     cdef ptrdiff_t i
     if rows == 0:  # a piece more than there are rows
         return
-    propagate_rows(job, batch, workspace, packed, first, rows, scale)
+    forward_rows(job, batch, workspace, packed, first, rows, scale)
     for i in range(net.count - 1, 0, -1):
         if net.stages[i].propagates:
             stage_backward(
@@ -172,7 +172,6 @@ cdef inline void expect_update(
         wanted.arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
     if not worth_fetching(like, wanted.arrays, elements, job.net.parameter_count):
         wanted.arrays = 0
-    if wanted.arrays == 0:
         return
     wanted.updated[0] = <const char*>(<const real*>job.net.parameters + at)
     for i in range(1, wanted.arrays):
@@ -333,7 +332,7 @@ cdef inline ptrdiff_t train_row_by_row(const training* job, real* workspace) noe
     for number in range(job.rows):
         batch = mini_batch_at(job, number)
         gather_batch(job, &batch, workspace, 0, 1)
-        propagate_rows(job, &batch, workspace, workspace + job.scratch + STRIP_SCRATCH, 0, 1, scale)
+        forward_rows(job, &batch, workspace, workspace + job.scratch + STRIP_SCRATCH, 0, 1, scale)
         job.losses[number] = scale * sum_in_order(loss, 1)
         if not isfinite(job.losses[number]):
             return number
