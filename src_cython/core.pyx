@@ -17,8 +17,8 @@ from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_
 from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
 from optimizers cimport update as update_run
 from real cimport (
-    LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, padded, real, simd_enter,
-    simd_leave, table,
+    LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, float_mode_enter,
+    float_mode_leave, padded, real, table,
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
@@ -222,11 +222,11 @@ def open_evaluation(const int64_t[:, ::1] stages, real[::1] workspace):
 cdef void train_member(
     const training* job, real* workspace, team_gate* gate, team_watch* watch, ptrdiff_t* done, int thread, int team
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t batches = train_batches(job, workspace, gate, watch if thread == 0 else NULL, thread, team)
     if thread == 0:
         done[0] = batches
-    simd_leave(mode)
+    float_mode_leave(mode)
 
 
 def train(
@@ -286,12 +286,12 @@ cdef void evaluate_member(
     const network* net, real* output, double* values, team_flag* nonfinite, real* workspace, ptrdiff_t share,
     ptrdiff_t packed, ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
     cdef real* own = workspace + thread * share
     if not evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first):
         team_flag_raise(nonfinite)
-    simd_leave(mode)
+    float_mode_leave(mode)
 
 
 cdef double evaluate_table(
@@ -329,9 +329,9 @@ cdef double evaluate_table(
                     team_rank(), team_size(),
                 )
         if scored:
-            mode = simd_enter()
+            mode = float_mode_enter()
             total = sum_in_order(values, rows)
-            simd_leave(mode)
+            float_mode_leave(mode)
     return total
 
 

@@ -28,13 +28,13 @@ cdef void dense_forward_member(
     real* z, const real* x, const real* weight, const real* bias, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
     int thread, int team,
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t first = cut(rows, team, thread), last = cut(rows, team, thread + 1)
     dense_forward_rows(
         z + first * outputs, outputs, x + first * inputs, inputs, weight, bias, <real*>NULL, last - first, inputs,
         outputs, TILE_STORE,
     )
-    simd_leave(mode)
+    float_mode_leave(mode)
 
 
 def dense_backward(
@@ -69,11 +69,11 @@ cdef void dense_backward_member(
     const real* x, const real* weight, const real* dz, real* dx, real* dweight, real* dbias, real* transposed,
     ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, team_gate* gate, int thread, int team,
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     dense_backward_share(
         x, weight, dz, dx, dweight, dbias, transposed, padded(inputs), rows, inputs, outputs, gate, thread, team
     )
-    simd_leave(mode)
+    float_mode_leave(mode)
 
 
 def activation_forward(int activation, const real[:, ::1] z, real[:, ::1] a, int threads):
@@ -87,11 +87,11 @@ def activation_forward(int activation, const real[:, ::1] z, real[:, ::1] a, int
 cdef void activation_forward_member(
     int activation, real* a, const real* z, ptrdiff_t rows, ptrdiff_t columns, int thread, int team
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t r
     for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
         activation_forward_row(activation, a + r * columns, z + r * columns, columns)
-    simd_leave(mode)
+    float_mode_leave(mode)
 
 
 def activation_backward(int activation, const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dz, int threads):
@@ -108,11 +108,11 @@ def activation_backward(int activation, const real[:, ::1] a, const real[:, ::1]
 cdef void activation_backward_member(
     int activation, real* dz, const real* da, const real* a, ptrdiff_t rows, ptrdiff_t columns, int thread, int team
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t r
     for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
         activation_backward_row(activation, dz + r * columns, da + r * columns, a + r * columns, columns)
-    simd_leave(mode)
+    float_mode_leave(mode)
 
 
 def loss_gradient(
@@ -136,13 +136,13 @@ def loss_gradient(
         check_arrays(delta.shape[0] == rows and delta.shape[1] == outputs, 1, 1)
         delta_start = &delta[0, 0]
     with nogil:
-        mode = simd_enter()
+        mode = float_mode_enter()
         loss_rows(
             loss, &values[0], delta_start, outputs, &a[0, 0], outputs, &sums[0], &target[0, 0], target.shape[1], rows,
             outputs, scale,
         )
         total = sum_in_order(&values[0], rows)
-        simd_leave(mode)
+        float_mode_leave(mode)
     return scale * total
 
 
@@ -174,7 +174,7 @@ def update(
 cdef void update_member(
     const update_rule* rule, real* parameters, const real* gradients, real* state, ptrdiff_t count, int thread, int team
 ) noexcept nogil:
-    cdef uint64_t mode = simd_enter()
+    cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t first = cut(count, team, thread)
     update_run(rule, parameters + first, state + first, count, gradients + first, cut(count, team, thread + 1) - first)
-    simd_leave(mode)
+    float_mode_leave(mode)

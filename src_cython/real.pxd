@@ -14,8 +14,10 @@ cdef extern from "simd.h" nogil:
     const char* SIMD_NAME
     enum: f32_LANES
     enum: f64_LANES
-    uint64_t simd_enter()
-    void simd_leave(uint64_t caller)
+
+cdef extern from "float_mode.h" nogil:
+    uint64_t float_mode_enter()
+    void float_mode_leave(uint64_t caller)
 
 cdef extern from "tile.h" nogil:
     enum: TILE_ROWS

@@ -6,6 +6,8 @@
  * every reduction adds a GROUP of lanes that does not depend on the width of the vector, in one fixed tree.
  *
  * A tail is the first n lanes of a vector: load_tail and keep put 0 into the others, load_over leaves a's there.
+ * lookup(table, x) reads a table of 8 numbers in every lane, at the place that the exponent's last two bits and the
+ * mantissa's first make: 0 to 7 for x = 2, 3, 4, 6, 8, 12, 16, 24 and what lies above each. leading(x) is that x.
  * max(a, b) is a > b ? a : b and min(a, b) is a < b ? a : b: where one is NaN the second operand comes back.
  */
 #ifndef FASTBP_SIMD_H
@@ -38,6 +40,7 @@ enum { f32_GROUP = 16, f64_GROUP = 8 };
 /* Integer images of the numbers that take floats apart and put them together. */
 #define F32_TWO23 8388608.0f         /* 2^23: the mantissa's last bit is worth 1 */
 #define F64_TWO52 4503599627370496.0 /* 2^52 */
+#define F32_LEADING 0xffc00000u      /* sign, exponent and the mantissa's first bit */
 
 /* ---------------------------------------------------------------------------------------- AVX-512 */
 #if defined(SIMD_AVX512)
@@ -85,6 +88,13 @@ SIMD_INLINE f32_vec f32_exponent(f32_vec a) { /* biased exponent of a > 0, as a 
 SIMD_INLINE f32_vec f32_mantissa(f32_vec a) { /* mantissa of a > 0, in [1, 2) */
     __m512i m = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x007fffff));
     return _mm512_castsi512_ps(_mm512_or_si512(m, _mm512_castps_si512(_mm512_set1_ps(1.0f))));
+}
+SIMD_INLINE f32_vec f32_leading(f32_vec x) {
+    return _mm512_and_ps(x, _mm512_castsi512_ps(_mm512_set1_epi32((int)F32_LEADING)));
+}
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) { /* the table twice, as the next bit is any */
+    const f32_vec twice = _mm512_broadcast_f32x8(_mm256_loadu_ps(table));
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(_mm512_castps_si512(x), 22), twice);
 }
 
 SIMD_INLINE f64_tail f64_tail_of(int n) { return (f64_tail)((1u << n) - 1u); }
@@ -176,6 +186,12 @@ SIMD_INLINE f32_vec f32_mantissa(f32_vec a) {
     __m256i m = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x007fffff));
     return _mm256_castsi256_ps(_mm256_or_si256(m, _mm256_castps_si256(_mm256_set1_ps(1.0f))));
 }
+SIMD_INLINE f32_vec f32_leading(f32_vec x) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32((int)F32_LEADING)));
+}
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) {
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), _mm256_srli_epi32(_mm256_castps_si256(x), 22));
+}
 
 SIMD_INLINE f64_tail f64_tail_of(int n) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
@@ -239,13 +255,23 @@ SIMD_INLINE f32_vec f32_fma(f32_vec a, f32_vec b, f32_vec c) {
 SIMD_INLINE f64_vec f64_fma(f64_vec a, f64_vec b, f64_vec c) {
     return (f64_vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) { /* byte by byte */
+    const uint8x16x2_t bytes = {{vld1q_u8((const uint8_t *)table), vld1q_u8((const uint8_t *)table + 16)}};
+    const uint32x4_t place = vandq_u32(vshrq_n_u32((uint32x4_t)x, 22), vdupq_n_u32(7));
+    return (f32_vec)vqtbl2q_u8(bytes, (uint8x16_t)vmlaq_n_u32(vdupq_n_u32(0x03020100), place, 0x04040404));
+}
 #else
 #define SIMD_NAME "128-bit vectors"
 SIMD_INLINE f32_vec f32_fma(f32_vec a, f32_vec b, f32_vec c) { return a * b + c; }
 SIMD_INLINE f64_vec f64_fma(f64_vec a, f64_vec b, f64_vec c) { return a * b + c; }
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) {
+    const f32_bits place = ((f32_bits)x >> 22) & 7;
+    return (f32_vec){table[place[0]], table[place[1]], table[place[2]], table[place[3]]};
+}
 #endif
+SIMD_INLINE f32_vec f32_leading(f32_vec x) { return (f32_vec)((f32_bits)x & (int32_t)F32_LEADING); }
 
-/* Both types alike, by the compiler's own vector arithmetic; a mask is -1 or 0 in every lane. */
+/* Both types by the compiler's own vector arithmetic; a mask is -1 or 0 in every lane. */
 #define SIMD_128(P, real, LANES, SIGN, SHIFT, FRACTION, ONE, MAGIC)                                               \
     SIMD_INLINE P##_tail P##_tail_of(int n) { return n; }                                                         \
     SIMD_INLINE P##_vec P##_load(const real *p) { P##_vec a; memcpy(&a, p, sizeof a); return a; }                 \
@@ -336,10 +362,11 @@ typedef int f64_tail;
 SIMD_1(f32, float, uint32_t, 0x80000000u, 23, 0x007fffffu, 1.0f, F32_TWO23)
 SIMD_1(f64, double, uint64_t, 0x8000000000000000u, 52, 0x000fffffffffffffu, 1.0, F64_TWO52)
 #undef SIMD_1
+SIMD_INLINE float f32_leading(float x) { return f32_of(f32_image(x) & F32_LEADING); }
+SIMD_INLINE float f32_lookup(const float *table, float x) { return table[f32_image(x) >> 22 & 7]; }
 #endif
 
-/* -------------------------------------------------------------- reductions: GROUP lanes, one fixed tree */
-
+/* ------------------------------------------------------------------------ reductions in one fixed tree */
 /* The lanes of `parts` vectors, GROUP numbers in all: lane i joins lane i + GROUP/2, then i + GROUP/4, ... */
 #define SIMD_REDUCE(P, real, NAME, OF_TWO)                                                                        \
     SIMD_INLINE real P##_reduce_##NAME(const P##_vec *parts) {                                                    \
@@ -419,32 +446,5 @@ SIMD_TRANSPOSE(f32, float)
 SIMD_TRANSPOSE(f64, double)
 #undef SIMD_TRANSPOSE
 #endif
-
-/* --------------------------------------------------------------------------- floating-point environment */
-
-/* Round to nearest, subnormals kept: the mode in which the promises about bits hold.  Returns the caller's mode. */
-SIMD_INLINE uint64_t simd_enter(void) {
-#if defined(__SSE2__) || defined(_M_X64)
-    uint32_t caller = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-    return caller;
-#elif defined(__aarch64__) && defined(__GNUC__)
-    uint64_t caller, mode = 0;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(caller));
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
-    return caller;
-#else
-    return 0;
-#endif
-}
-SIMD_INLINE void simd_leave(uint64_t caller) {
-#if defined(__SSE2__) || defined(_M_X64)
-    _mm_setcsr((uint32_t)caller);
-#elif defined(__aarch64__) && defined(__GNUC__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(caller));
-#else
-    (void)caller;
-#endif
-}
 
 #endif
