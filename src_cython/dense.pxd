@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 
 from real cimport (
     FETCH_INTERVAL, ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack,
-    pack_transposed, panel_columns, product, real, table, transpose,
+    pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -294,17 +294,6 @@ cdef inline void dense_weight_gradient(
             multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
 
 
-cdef inline void dense_bias_gradient(
-    real* db, const real* dz, ptrdiff_t dz_row, ptrdiff_t rows, ptrdiff_t outputs
-) noexcept nogil:
-    """db = the sums of dZ's columns over the batch, in order: a row of ones @ dZ; overwrites db."""
-    cdef product p
-    cdef real one = 1
-    p.a_row, p.a_k, p.b_k, p.depth = 0, 0, dz_row, rows
-    p.a, p.c_row, p.y_row, p.epilogue, p.padded = &one, 0, 0, TILE_STORE, False
-    multiply_single(&p, dz, db, <const real*>NULL, <const real*>NULL, outputs)
-
-
 cdef inline void dense_backward_share(
     const real* x, const real* weight, const real* dz, real* dx, real* dw, real* db, real* transposed,
     ptrdiff_t transposed_row, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
@@ -332,4 +321,4 @@ cdef inline void dense_backward_share(
         dw + first * outputs, outputs, x + first, inputs, dz, outputs, rows, last - first, outputs, <upcoming*>NULL
     )
     if thread == 0:
-        dense_bias_gradient(db, dz, outputs, rows, outputs)
+        sum_rows(db, dz, outputs, rows, outputs)

@@ -55,8 +55,29 @@ cdef inline double sum_in_order(const double* x, ptrdiff_t n) noexcept nogil:
     return total
 
 
-cdef inline double distance_term(real error, bint squared) noexcept nogil:
+cdef inline double distance_of(real error, bint squared) noexcept nogil:
     return <double>error * error if squared else <double>error if error > 0 else -<double>error
+
+
+cdef inline real slope_of(real error, real scale, bint squared) noexcept nogil:
+    """The derivative of scale times the distance."""
+    cdef real two = 2
+    return two * scale * error if squared else scale if error > 0 else -scale if error < 0 else 0
+
+
+cdef inline double short_distance(
+    real* delta, const real* a, const real* t, ptrdiff_t n, real scale, bint squared
+) noexcept nogil:
+    """distance for n <= SUMS, and dA in the same pass."""
+    cdef double total = 0
+    cdef real error
+    cdef ptrdiff_t i
+    for i in range(n):
+        error = a[i] - t[i]
+        total += distance_of(error, squared)
+        if delta != NULL:
+            delta[i] = slope_of(error, scale, squared)
+    return total
 
 
 cdef inline double distance(const real* a, const real* t, ptrdiff_t n, bint squared) noexcept nogil:
@@ -65,51 +86,33 @@ cdef inline double distance(const real* a, const real* t, ptrdiff_t n, bint squa
     cdef double total = 0
     cdef ptrdiff_t i = 0
     cdef int s
-    if n <= SUMS:
-        while i < n:
-            total += distance_term(a[i] - t[i], squared)
-            i += 1
-        return total
     for s in range(SUMS):
         sums[s] = 0
     while i + SUMS <= n:
         for s in range(SUMS):
-            sums[s] += distance_term(a[i + s] - t[i + s], squared)
+            sums[s] += distance_of(a[i + s] - t[i + s], squared)
         i += SUMS
     for s in range(<int>(n - i)):
-        sums[s] += distance_term(a[i + s] - t[i + s], squared)
+        sums[s] += distance_of(a[i + s] - t[i + s], squared)
     for s in range(SUMS):
         total += sums[s]
     return total
 
 
-cdef inline void mse_rows(
-    double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
+cdef inline void distance_rows(
+    bint squared, double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
     const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
 ) noexcept nogil:
-    """values (rows) and, unless delta is NULL, dA; delta may be a."""
+    """mse (squared) or mae: values (rows) and, unless delta is NULL, dA; delta may be a."""
     cdef ptrdiff_t r, j
     for r in range(rows):
-        values[r] = distance(a, target, outputs, True)
+        if outputs <= SUMS:
+            values[r] = short_distance(delta, a, target, outputs, scale, squared)
+        else:
+            values[r] = distance(a, target, outputs, squared)
+            for j in range(outputs if delta != NULL else 0):
+                delta[j] = slope_of(a[j] - target[j], scale, squared)
         if delta != NULL:
-            for j in range(outputs):
-                delta[j] = 2 * scale * (a[j] - target[j])
-            delta += delta_row
-        a += a_row
-        target += outputs
-
-
-cdef inline void mae_rows(
-    double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
-    const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
-) noexcept nogil:
-    """values (rows) and, unless delta is NULL, dA; delta may be a."""
-    cdef ptrdiff_t r, j
-    for r in range(rows):
-        values[r] = distance(a, target, outputs, False)
-        if delta != NULL:
-            for j in range(outputs):
-                delta[j] = (scale if a[j] > target[j] else 0) - (scale if a[j] < target[j] else 0)
             delta += delta_row
         a += a_row
         target += outputs
@@ -202,6 +205,6 @@ cdef inline void loss_rows(
     elif loss == BCE:
         bce_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
     elif loss == MAE:
-        mae_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
+        distance_rows(False, values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
     else:
-        mse_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
+        distance_rows(True, values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)

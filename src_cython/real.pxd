@@ -85,6 +85,8 @@ cdef extern from "vmath.h" nogil:
     double f64_max_row(const double*, ptrdiff_t)
     float f32_exp_sum_row(float*, const float*, float, ptrdiff_t)
     double f64_exp_sum_row(double*, const double*, double, ptrdiff_t)
+    void f32_sum_rows(float*, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
+    void f64_sum_rows(double*, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
 
 cdef extern from "convert.h" nogil:
     enum: NUMBER_FLOAT16
@@ -259,6 +261,16 @@ cdef inline real exp_sum_row(real* out, const real* x, real shift, ptrdiff_t n) 
         return f32_exp_sum_row(out, x, shift, n)
     else:
         return f64_exp_sum_row(out, x, shift, n)
+
+
+cdef inline void sum_rows(
+    real* out, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t rows, ptrdiff_t columns
+) noexcept nogil:
+    """out (columns) = the sums of a matrix's columns."""
+    if real is float:
+        f32_sum_rows(out, matrix, matrix_row, rows, columns)
+    else:
+        f64_sum_rows(out, matrix, matrix_row, rows, columns)
 
 
 cdef inline void convert_rows(

@@ -15,12 +15,12 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    STRIP_COLUMNS, STRIP_ROWS, ceil_div, cut, dense_bias_gradient, dense_weight_gradient, pack_panels, panel_count,
-    strip_count, strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
+    STRIP_COLUMNS, STRIP_ROWS, ceil_div, cut, dense_weight_gradient, pack_panels, panel_count, strip_count,
+    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update, update_rule
-from real cimport TILE_ROWS, descend, lanes, real, transpose
+from real cimport TILE_ROWS, descend, lanes, real, sum_rows, transpose
 from rows cimport gather_rows
 from stages cimport DENSE, network, stage, stage_backward, stage_forward
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_watch
@@ -258,7 +258,7 @@ cdef inline void update_parameters(
                 continue
             dz, dz_row = workspace + s.delta + left, s.row
             if first == 0:
-                dense_bias_gradient(scratch, dz, dz_row, batch.size, right - left)
+                sum_rows(scratch, dz, dz_row, batch.size, right - left)
                 apply_gradient(job, rule, scratch, s.bias + left, right - left)
             if worth_packing(x, dz_row, last - first):
                 pack_panels(packed, dz, dz_row, batch.size, right - left)
