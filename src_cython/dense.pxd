@@ -7,8 +7,8 @@ tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and on
 from libc.stdint cimport int64_t
 
 from real cimport (
-    FETCH_INTERVAL, ROW_VECTORS, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row, multiply_tile, pack,
-    pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
+    FETCH_INTERVAL, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row,
+    multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -167,9 +167,17 @@ cdef inline void dense_forward(
     """Z = X W + b, (B, O) = (B, I) @ (I, O) + (O); overwrites z, which may not alias x.
 
     ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed: see multiply; NULL where z is not padded.
-    2 B I O flops.
+    A single output is a dot product for each row: of a vector the product would use one lane.  2 B I O flops.
     """
     cdef product p
+    cdef ptrdiff_t r
+    if outputs == 1:
+        dots(z, z_row, x, x_row, weight, rows, inputs)
+        for r in range(rows):
+            z[r * z_row] += bias[0]
+            if epilogue == TILE_RELU and z[r * z_row] < 0:
+                z[r * z_row] = 0
+        return
     p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, outputs, inputs
     p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, False
     multiply(&p, x, weight, 1, z, bias, <const real*>NULL, packed, rows, outputs)
@@ -294,6 +302,11 @@ cdef inline void dense_weight_gradient(
             multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
 
 
+cdef inline bint worth_turning(const real* like, ptrdiff_t inputs, ptrdiff_t outputs) noexcept nogil:
+    """Whether dW = X^T dZ of few outputs had better be formed as dZ^T X, with the inputs along the lanes."""
+    return outputs < lanes(like) and outputs * ceil_div(inputs, lanes(like)) < inputs
+
+
 cdef inline void dense_backward_share(
     const real* x, const real* weight, const real* dz, real* dx, real* dw, real* db, real* transposed,
     ptrdiff_t transposed_row, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
@@ -306,7 +319,7 @@ cdef inline void dense_backward_share(
     cdef ptrdiff_t first, last
     if dx != NULL and not needs_transpose(rows):
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
-        dots(dx + first, weight + first * outputs, outputs, dz, last - first, outputs)
+        dots(dx + first, 1, weight + first * outputs, outputs, dz, last - first, outputs)
     elif dx != NULL:
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
         transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)

@@ -57,8 +57,8 @@ cdef extern from "tile.h" nogil:
     void f64_tile(const product*, double*, int, int)
     void f32_row(const product*, float*, int)
     void f64_row(const product*, double*, int)
-    void f32_dots(float*, const float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t)
-    void f64_dots(double*, const double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t)
+    void f32_dots(float*, ptrdiff_t, const float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t)
+    void f64_dots(double*, ptrdiff_t, const double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t)
     void f32_descend(float*, float*, const float*, const float*, float, ptrdiff_t, ptrdiff_t)
     void f64_descend(double*, double*, const double*, const double*, double, ptrdiff_t, ptrdiff_t)
     void f32_transpose(float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
@@ -155,13 +155,13 @@ cdef inline void multiply_row(const product* p, real* c, int columns) noexcept n
 
 
 cdef inline void dots(
-    real* out, const real* w, ptrdiff_t w_row, const real* z, ptrdiff_t inputs, ptrdiff_t outputs
+    real* out, ptrdiff_t out_step, const real* w, ptrdiff_t w_row, const real* z, ptrdiff_t inputs, ptrdiff_t outputs
 ) noexcept nogil:
-    """out (inputs) = w (inputs, outputs) @ z (outputs)."""
+    """out (inputs), so many elements apart, = w (inputs, outputs) @ z (outputs)."""
     if real is float:
-        f32_dots(out, w, w_row, z, inputs, outputs)
+        f32_dots(out, out_step, w, w_row, z, inputs, outputs)
     else:
-        f64_dots(out, w, w_row, z, inputs, outputs)
+        f64_dots(out, out_step, w, w_row, z, inputs, outputs)
 
 
 cdef inline void descend(

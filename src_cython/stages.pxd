@@ -71,7 +71,7 @@ cdef inline void stage_backward(
     cdef ptrdiff_t r
     dx += below.delta + first * below.row
     if s.kind == DENSE and not needs_transpose(batch):
-        dots(dx, parameters + s.weight, s.outputs, dz, s.inputs, s.outputs)
+        dots(dx, 1, parameters + s.weight, s.outputs, dz, s.inputs, s.outputs)
         dz = dx
     elif s.kind == DENSE:
         dense_input_gradient(

@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
     STRIP_COLUMNS, STRIP_ROWS, ceil_div, cut, dense_weight_gradient, pack_panels, panel_count, strip_count,
-    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing,
+    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
 )
 from losses cimport loss_rows, loss_scale, sum_in_order, takes_logits
 from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update, update_rule
@@ -191,13 +191,20 @@ cdef inline void update_strip(
     """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and unless this batch is the
     last W^T brought up to date.
 
-    x points at the strip's rows, dz at its columns.
+    x points at the strip's rows, dz at its columns.  dW of few columns is formed as its transpose, to the same bits.
     """
     cdef const real* weight = <const real*>job.net.parameters + s.weight
     cdef ptrdiff_t columns = right - left, i
+    cdef real* turned
     cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
     expect_update(wanted, job, rule, s, x, top, bottom, left, right)
-    dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
+    if worth_turning(x, bottom - top, columns):
+        turned = scratch if columns == 1 else scratch + STRIP_SCRATCH // 2
+        dense_weight_gradient(turned, bottom - top, dz, dz_row, x, x_row, batch, columns, bottom - top, wanted)
+        if columns > 1:
+            transpose(scratch, columns, turned, bottom - top, columns, bottom - top)
+    else:
+        dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
     if one_run:
         apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
     else:
@@ -260,7 +267,7 @@ cdef inline void update_parameters(
             if first == 0:
                 sum_rows(scratch, dz, dz_row, batch.size, right - left)
                 apply_gradient(job, rule, scratch, s.bias + left, right - left)
-            if worth_packing(x, dz_row, last - first):
+            if right - left >= lanes(x) and worth_packing(x, dz_row, last - first):  # else it may be turned
                 pack_panels(packed, dz, dz_row, batch.size, right - left)
                 dz, dz_row = packed, 0
             tile, bottom = first, cut(s.inputs, tiles, first)

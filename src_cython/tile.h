@@ -207,7 +207,7 @@ static void FN(row)(const product *p, real_t *c, int n) {
 #undef LOAD_B
 
 /* out (inputs) = w (inputs, outputs) z (outputs): a dot product for each row of w, its lanes added as in exp_sum_row. */
-static void FN(dots)(real_t *out, const real_t *w, ptrdiff_t w_row, const real_t *z, ptrdiff_t inputs,
+static void FN(dots)(real_t *out, ptrdiff_t out_step, const real_t *w, ptrdiff_t w_row, const real_t *z, ptrdiff_t inputs,
                      ptrdiff_t outputs) {
     enum { PARTS = FN(GROUP) / LANES };
     const ptrdiff_t whole = outputs / LANES * LANES;
@@ -225,7 +225,7 @@ static void FN(dots)(real_t *out, const real_t *w, ptrdiff_t w_row, const real_t
         for (int p = 0; j < outputs; p++, j += LANES)
             sum[p] = j < whole ? FN(fma)(FN(load)(w + j), FN(load)(z + j), sum[p])
                                : FN(fma)(FN(load_tail)(w + j, tail), FN(load_tail)(z + j, tail), sum[p]);
-        out[i] = FN(reduce_add)(sum);
+        out[i * out_step] = FN(reduce_add)(sum);
     }
 }
 
