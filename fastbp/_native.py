@@ -146,10 +146,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_QUOTA = _quota()  # asked for here: reading files would be a third of a network's first step
+
+
 @cache
 def available_cores() -> int:
     """Cores this process may use: its affinity and its container's quota."""
-    return max(1, round(min(_cores(), _quota())))
+    return max(1, round(min(_cores(), _QUOTA)))
 
 
 def _variable_threads(name: str) -> int | None:

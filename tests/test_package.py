@@ -63,6 +63,37 @@ def test_importing_does_not_pull_in_slow_modules():
     assert not slow & set(run(IMPORTED).split())
 
 
+FIRST_CALLS = """
+import sys
+import numpy as np
+import fastbp as bp
+
+x, y = bp.datasets.load_digits()
+net = bp.Network(bp.mlp([64, 128, 10], output="softmax"), "cross_entropy")
+asked, listening = [], True
+
+def listen(event, arguments):
+    if listening and event in ("open", "import"):
+        asked.append(arguments[0])
+
+sys.addaudithook(listen)
+net.fit(x, y, validation_data=(x, y))
+net.partial_fit(x, y)
+net.predict(x)
+net.forward(x)
+net.backward(np.ones((len(x), 10)))
+assert not asked, asked
+open("/dev/null").close()
+listening = False
+print(*asked)
+"""
+
+
+def test_training_and_predicting_import_nothing_and_open_no_file():
+    """Not even the first time; that the file at the end is seen shows that others would have been."""
+    assert run(FIRST_CALLS) == "/dev/null\n"
+
+
 def test_the_package_declares_numpy_alone():
     required = [line for line in importlib.metadata.requires("fastbp") or [] if "extra ==" not in line]
     assert len(required) == 1
