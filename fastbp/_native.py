@@ -12,6 +12,7 @@ import operator
 import os
 import platform
 from functools import cache
+from threading import local
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -36,6 +37,7 @@ GENERIC = (
     "packing",
 )
 FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
+TEAM_FLOPS = 20_000_000  # 0.2 to 0.4 ms on one thread: a team is started once it could have paid for it
 SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's
 
 _UNBUILT = (
@@ -207,6 +209,28 @@ def resolve_threads(threads: int | None) -> int:
 def worthwhile_threads(cap: int, flops: int) -> int:
     """How many of at most ``cap`` threads so much work is worth: a function of shapes, never of the clock."""
     return 1 if flops < 2 * FLOPS_PER_THREAD else min(cap, flops // FLOPS_PER_THREAD)
+
+
+class _Alone(local):
+    """What the present Python thread, each of which has a team of its own, has computed before it had one."""
+
+    flops = 0
+
+
+_alone = _Alone()
+
+
+def started_threads(threads: int, flops: int) -> int:
+    """``threads`` for a call of so many flops; 1 while all calls so far would not pay for starting a team.
+
+    That takes 0.2 ms, and milliseconds where others keep the processors busy, as NumPy's BLAS does for 0.1 s
+    after it was loaded: a first step, or a few predictions, are done long before.
+    """
+    if threads > 1 and _alone.flops < TEAM_FLOPS:
+        _alone.flops += flops
+        if _alone.flops < TEAM_FLOPS:
+            return 1
+    return threads
 
 
 def set_num_threads(threads: int | None) -> None:

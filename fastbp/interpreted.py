@@ -112,8 +112,9 @@ class InterpretedLearner(Learner):
         if order is None:
             self.refuse_large(batch_size)
         rows = len(x) if order is None else len(order)
-        team = _native.worthwhile_threads(threads, UPDATE_FLOPS * self.parameters.size)
         batches = -(-rows // batch_size)
+        flops = UPDATE_FLOPS * self.parameters.size
+        team = _native.started_threads(_native.worthwhile_threads(threads, flops), batches * flops)
         try:
             for batch in range(batches):
                 span = slice(batch * batch_size, (batch + 1) * batch_size)

@@ -274,7 +274,8 @@ class Layer:
 
     def _team(self, threads: int | None, flops: int) -> int:
         """How many threads so much work is worth, at most ``threads``."""
-        return _native.worthwhile_threads(_native.resolve_threads(threads), flops)
+        worthwhile = _native.worthwhile_threads(_native.resolve_threads(threads), flops)
+        return _native.started_threads(worthwhile, flops)
 
     def _kept_for(self, dy: NDArray[Any]) -> NDArray[Any]:
         """What forward kept, if ``dy`` has the shape of what it gave."""

@@ -229,6 +229,8 @@ class Learner:
         opened = self._training_spaces.get(shape) or self._open_training(shape)
         stages, layout, all_rows, gradients, state, workspace = opened
         rows = all_rows if order is None else order
+        if threads > 1:
+            threads = _native.started_threads(threads, self.plan.step_flops(len(rows)))
         if rule == "gradient":
             gradients, state = self.gradients, self._no_state
         done: int
@@ -374,6 +376,8 @@ class Learner:
         # Taken out for the call, because several threads may predict at once.
         opened = self._evaluation_spaces.pop(shape, None) or self._open_evaluation(shape)
         stages, workspace, width, block, packed = opened
+        if threads > 1:
+            threads = _native.started_threads(threads, rows * self.plan.flops_per_row // 3)
         total: float
         total, finite = self.native.evaluate(
             stages,

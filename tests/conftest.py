@@ -1,4 +1,4 @@
-"""What the tests of saved networks start from, and Ctrl-C as a person at a terminal has it."""
+"""What tests of saved networks start from, Ctrl-C as at a terminal, and teams of threads from the start."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import signal
 import pytest
 from archives import small, unpacked
 
+from fastbp import _native
+
 # A shell's background jobs ignore it, and whatever they start: tests that send it would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# In every Python thread: where a test asks for two threads it shall have them, however little it computes.
+_native._Alone.flops = _native.TEAM_FLOPS
 
 
 @pytest.fixture

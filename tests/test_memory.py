@@ -35,7 +35,7 @@ def work(x, y, loss="mse", outputs=1, dtype="float32", shuffle=True):
         assert net.predict(x)[-1].tobytes() == net.predict(x[-1:]).tobytes()
 
 with open("/proc/self/status") as file:
-    work(np.zeros((600, 4096), "u1"), np.zeros(600))  # the threads' stacks count, too
+    work(np.zeros((1200, 4096), "u1"), np.zeros(1200))  # enough for a team, whose stacks count, too
     taken = next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData"))
 limit = taken + {room}
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

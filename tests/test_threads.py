@@ -100,6 +100,78 @@ def test_python_threads_that_end_take_the_threads_of_their_teams_along():
     assert 2 <= int(run(SHORT_LIVED)) < 10
 
 
+# The start of a team
+
+FIRST_STEPS = """
+import hashlib, os
+import fastbp as bp
+from fastbp import _native
+
+def network():
+    return bp.Network(bp.mlp([64, 128, 10], output="softmax"), "cross_entropy")
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+x, y = bp.datasets.load_digits()
+nets = network(), network()
+step = nets[0]._learner.plan.step_flops(64)
+alone = -(-_native.TEAM_FLOPS // step) - 1
+assert nets[0]._learner.plan.training_threads(64, 2) == 2 and alone > 1
+before, seen = tasks(), []
+for number in range(alone + 2):
+    rows = slice(64 * number, 64 * number + 64)
+    for net, threads in zip(nets, (1, 2)):
+        net.fit(x[rows], y[rows], batch_size=64, threads=threads)
+    seen.append(tasks() - before)
+assert seen == [0] * alone + [1, 1], seen
+bits = {hashlib.sha256(net.parameters.tobytes()).hexdigest() for net in nets}
+print("same" if len(bits) == 1 else "different")
+"""
+
+STARTS = """
+import os
+import numpy as np
+import fastbp as bp
+from fastbp import _native
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+x, y = bp.datasets.load_digits()
+net = bp.Network(bp.mlp([64, 128, 10], output="softmax"), "cross_entropy")
+before = tasks()
+{call}
+print(tasks() - before)
+"""
+
+SHORT_CALLS = {
+    "predict": "net.predict(x[:64], threads=2)",
+    "evaluate": "net.evaluate(x[:64], y[:64], threads=2)",
+    "forward": "net.forward(x[:64], threads=2)",
+    "loss_and_gradient": "net.loss_and_gradient(x[:64], y[:64], threads=2)",
+}
+LONG_CALLS = {
+    "fit": "net.fit(x, y, batch_size=64, threads=2)",
+    "predict": "net.predict(np.tile(x, (2, 1)), threads=2)",
+    "forward": "net.forward(np.tile(x, (2, 1)), threads=2)",
+}
+
+
+def test_short_first_steps_run_on_one_thread_to_the_same_bits_until_a_team_has_paid_for_its_start():
+    assert run(FIRST_STEPS) == "same\n"
+
+
+@pytest.mark.parametrize("call", SHORT_CALLS.values(), ids=SHORT_CALLS)
+def test_a_short_first_call_starts_no_thread(call):
+    assert run(STARTS.format(call=call)) == "0\n"
+
+
+@pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS)
+def test_a_long_first_call_starts_the_team(call):
+    assert run(STARTS.format(call=call)) == "1\n"
+
+
 # More threads than cores
 
 CROWDED = """
