@@ -35,6 +35,13 @@ enum { ROW_VECTORS = 8 };
 /* Rows of weights that one row's update takes together. */
 enum { DESCENT_ROWS = 4 };
 
+/* Whether a tail's mask costs a product nothing; in AVX2 it takes a register that the tile has none to spare for. */
+#if defined(SIMD_AVX512)
+enum { TAILS_ARE_FREE = 1 };
+#else
+enum { TAILS_ARE_FREE = 0 };
+#endif
+
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
 /* Memory that is fetched while a product runs: at every FETCH_INTERVAL-th k a line of each stream, so many bytes on from
@@ -150,12 +157,13 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
 
 /* One tile of p: `rows` rows and n columns, any numbers from 1 to what the registers hold. */
 static void FN(tile)(const product *p, real_t *c, int rows, int n) {
-    int vectors = (n + LANES - 1) / LANES;
+    const int vectors = (n + LANES - 1) / LANES, whole = p->padded || n == vectors * LANES;
 #define TILE(r, v)                                                                                                \
     case r * 4 + v:                                                                                               \
         if (v > TILE_VECTORS) break;                                                                              \
-        if (p->fetches) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);                                  \
-        else if (p->padded || n == v * LANES) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 0, p, c, n);            \
+        if (p->fetches && (TAILS_ARE_FREE || !whole)) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);    \
+        else if (p->fetches) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 1, p, c, n);                             \
+        else if (whole) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 0, p, c, n);                                  \
         else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 0, p, c, n);                                             \
         break;
 #define TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3)
