@@ -52,9 +52,8 @@ cdef enum:
     STRIP_ROWS = 8
     STRIP_ELEMENTS = 1024
     # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked
-    # for while its dW is formed, if it fits into the first-level cache beside the operands.
+    # for while its dW is formed. What the first-level cache cannot keep beside the operands waits in the second.
     RESIDENT_BYTES = 1048576
-    FETCHED_BYTES = 32768
     FETCHED_ROW = 256  # bytes: shorter rows are copied before a fetch of them has come
     FETCHED_LINE = 64  # bytes that one fetch brings
     PANEL_LINES = 4    # the most that a row of a panel touches
@@ -64,10 +63,9 @@ cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tile
     return b_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and tiles >= PACKED_TILES
 
 
-cdef inline bint worth_fetching(const real* like, int arrays, ptrdiff_t strip, ptrdiff_t parameters) noexcept nogil:
-    """Whether a strip's elements, so many of each of so many arrays, should be asked for before they are needed."""
-    cdef ptrdiff_t size = arrays * <ptrdiff_t>sizeof(real)
-    return parameters * size > RESIDENT_BYTES and strip * size <= FETCHED_BYTES
+cdef inline bint worth_fetching(const real* like, int arrays, ptrdiff_t parameters) noexcept nogil:
+    """Whether a strip's share of so many arrays of parameters should be asked for before it is needed."""
+    return arrays * parameters * <ptrdiff_t>sizeof(real) > RESIDENT_BYTES
 
 
 cdef inline bint worth_fetching_rows(const table* source) noexcept nogil:

@@ -170,7 +170,7 @@ cdef inline void expect_update(
     wanted.arrays, wanted.runs, wanted.asked, wanted.left = 0, 0, 0, 0
     if rule.optimizer != GRADIENT:
         wanted.arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
-    if not worth_fetching(like, wanted.arrays, elements, job.net.parameter_count):
+    if not worth_fetching(like, wanted.arrays, job.net.parameter_count):
         wanted.arrays = 0
         return
     wanted.updated[0] = <const char*>(<const real*>job.net.parameters + at)
