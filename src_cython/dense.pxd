@@ -7,7 +7,7 @@ tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and on
 from libc.stdint cimport int64_t
 
 from real cimport (
-    FETCH_INTERVAL, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row,
+    FETCH_INTERVAL, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row,
     multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
 )
 from team cimport team_gate, team_meet
@@ -30,6 +30,11 @@ cdef inline ptrdiff_t vector_cut(const real* like, ptrdiff_t columns, ptrdiff_t 
 
 cdef inline ptrdiff_t panel_count(const real* like, ptrdiff_t columns) noexcept nogil:
     return ceil_div(columns, panel_columns(like))
+
+
+cdef inline ptrdiff_t tile_count(const real* like, ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
+    """How many register tiles one above the other cover so many rows of a panel: a narrow one has taller tiles."""
+    return ceil_div(rows, TILE_ROWS if columns > 2 * lanes(like) else NARROW_ROWS)
 
 
 cdef inline bint needs_transpose(ptrdiff_t batch) noexcept nogil:
@@ -119,19 +124,20 @@ cdef inline void multiply(
     the next, 1 unless b is the transpose of a matrix without gaps and of several columns: then its panels are always
     copied.
     """
-    cdef ptrdiff_t panels = panel_count(c, columns), tiles = ceil_div(rows, TILE_ROWS), b_k = p.b_k, right = 0
-    cdef ptrdiff_t panel, tile, left, top, bottom, width, height, longer
+    cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
+    cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
     cdef bint transposes = b_column != 1
-    cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, tiles)
+    cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, ceil_div(rows, TILE_ROWS))
     if rows == 0:  # a thread more than there are rows
         return
     if rows == 1 and not transposes:
         p.a = a
         multiply_single(p, b, c, bias, y, columns)
         return
-    height, longer = rows // tiles, rows % tiles
     for panel in range(panels):
         left, right = right, vector_cut(c, columns, panels, panel + 1)
+        tiles = tile_count(c, rows, right - left)
+        height, longer = rows // tiles, rows % tiles
         p.b = b + left
         p.bias = bias + left if bias != NULL else NULL
         if packs:
@@ -282,13 +288,13 @@ cdef inline void dense_weight_gradient(
     wanted: NULL, or what to fetch meanwhile.  2 B I O flops.
     """
     cdef product p
-    cdef ptrdiff_t panels = panel_count(dz, outputs), tiles = ceil_div(inputs, TILE_ROWS), panel, tile, left, top
-    cdef ptrdiff_t right = 0
+    cdef ptrdiff_t panels = panel_count(dz, outputs), right = 0, panel, tiles, tile, left, top
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
     p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, False
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
+        tiles = tile_count(dz, inputs, right - left)
         p.b = dz + left
         if dz_row == 0:
             p.b, p.b_k = dz + batch * left, whole_vectors(dz, right - left)

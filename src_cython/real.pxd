@@ -22,6 +22,7 @@ cdef extern from "float_mode.h" nogil:
 cdef extern from "tile.h" nogil:
     enum: TILE_ROWS
     enum: TILE_VECTORS
+    enum: NARROW_ROWS
     enum: ROW_VECTORS
     enum: TILE_STORE
     enum: TILE_RELU

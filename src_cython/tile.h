@@ -20,13 +20,14 @@
 #define FASTBP_TILE_H
 #include "vmath.h"
 
-/* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least. */
+/* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least.
+ * A tile two vectors wide, or one, has NARROW_ROWS instead: of 8 chains of additions or fewer each waits for itself. */
 #if defined(SIMD_AVX512) || defined(__aarch64__)
-enum { TILE_ROWS = 8, TILE_VECTORS = 3 }; /* 24 + 3 + 1 of 32 */
+enum { TILE_ROWS = 8, TILE_VECTORS = 3, NARROW_ROWS = 8 }; /* 24 + 3 + 1 of 32 */
 #elif defined(__AVX2__)
-enum { TILE_ROWS = 4, TILE_VECTORS = 3 }; /* 12 + 3 + 1 of 16 */
+enum { TILE_ROWS = 4, TILE_VECTORS = 3, NARROW_ROWS = 6 }; /* 12 + 3 + 1 of 16, or 12 + 2 + 1 */
 #else
-enum { TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 + 2 + 1, and one for the product, of 16 */
+enum { TILE_ROWS = 4, TILE_VECTORS = 2, NARROW_ROWS = 4 }; /* 8 + 2 + 1, and one for the product, of 16 */
 #endif
 
 /* A row on its own takes more columns: as many chains of additions as a multiply-add lasts, two at a time. */
@@ -102,7 +103,7 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
     const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
 #define LOAD_B(from, v)                                                                                           \
     (whole || (v) + 1 < vectors ? FN(load)((from) + (v) * LANES) : FN(load_tail)((from) + (v) * LANES, tail))
-    vec c[TILE_ROWS][TILE_VECTORS];
+    vec c[NARROW_ROWS][TILE_VECTORS];
     SIMD_UNROLL
     for (int v = 0; v < vectors; v++) {
         vec start = p->bias ? LOAD_B((const real_t *)p->bias, v) : FN(set)(0);
@@ -171,6 +172,8 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
         TILES(1) TILES(2) TILES(3) TILES(4)
 #if defined(SIMD_AVX512) || defined(__aarch64__)
         TILES(5) TILES(6) TILES(7) TILES(8)
+#elif defined(__AVX2__)
+        TILE(5, 1) TILE(5, 2) TILE(6, 1) TILE(6, 2)
 #endif
     default: break;
     }
