@@ -156,13 +156,13 @@ cdef inline void multiply_row(const product* p, real* c, int columns) noexcept n
 
 
 cdef inline void dots(
-    real* out, ptrdiff_t out_step, const real* w, ptrdiff_t w_row, const real* z, ptrdiff_t inputs, ptrdiff_t outputs
+    real* out, ptrdiff_t out_step, const real* a, ptrdiff_t a_row, const real* b, ptrdiff_t rows, ptrdiff_t n
 ) noexcept nogil:
-    """out (inputs), so many elements apart, = w (inputs, outputs) @ z (outputs)."""
+    """out (rows), out_step elements apart, = a (rows, n) @ b (n)."""
     if real is float:
-        f32_dots(out, out_step, w, w_row, z, inputs, outputs)
+        f32_dots(out, out_step, a, a_row, b, rows, n)
     else:
-        f64_dots(out, out_step, w, w_row, z, inputs, outputs)
+        f64_dots(out, out_step, a, a_row, b, rows, n)
 
 
 cdef inline void descend(

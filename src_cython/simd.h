@@ -368,6 +368,31 @@ SIMD_INLINE float f32_lookup(const float *table, float x) { return table[f32_ima
 
 /* ------------------------------------------------------------------------ reductions in one fixed tree */
 /* The lanes of `parts` vectors, GROUP numbers in all: lane i joins lane i + GROUP/2, then i + GROUP/4, ... */
+#if defined(__AVX2__) /* in registers, folded in halves */
+#if defined(SIMD_AVX512)
+#define SIMD_HALVES_F32(OP, a) OP(_mm512_castps512_ps256(*a), _mm512_extractf32x8_ps(*a, 1))
+#define SIMD_HALVES_F64(OP, a) OP(_mm512_castpd512_pd256(*a), _mm512_extractf64x4_pd(*a, 1))
+#else
+#define SIMD_HALVES_F32(OP, a) OP(a[0], a[1])
+#define SIMD_HALVES_F64(OP, a) OP(a[0], a[1])
+#endif
+#define SIMD_REDUCE(NAME)                                                                                         \
+    SIMD_INLINE float f32_reduce_##NAME(const f32_vec *parts) {                                                   \
+        __m256 h = SIMD_HALVES_F32(_mm256_##NAME##_ps, parts);                                                    \
+        __m128 q = _mm_##NAME##_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));                       \
+        q = _mm_##NAME##_ps(q, _mm_movehl_ps(q, q));                                                              \
+        return _mm_cvtss_f32(_mm_##NAME##_ss(q, _mm_movehdup_ps(q)));                                             \
+    }                                                                                                             \
+    SIMD_INLINE double f64_reduce_##NAME(const f64_vec *parts) {                                                  \
+        __m256d h = SIMD_HALVES_F64(_mm256_##NAME##_pd, parts);                                                   \
+        __m128d q = _mm_##NAME##_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));                      \
+        return _mm_cvtsd_f64(_mm_##NAME##_sd(q, _mm_unpackhi_pd(q, q)));                                          \
+    }
+SIMD_REDUCE(add)
+SIMD_REDUCE(max)
+#undef SIMD_HALVES_F32
+#undef SIMD_HALVES_F64
+#else
 #define SIMD_REDUCE(P, real, NAME, OF_TWO)                                                                        \
     SIMD_INLINE real P##_reduce_##NAME(const P##_vec *parts) {                                                    \
         real t[P##_GROUP];                                                                                        \
@@ -376,75 +401,11 @@ SIMD_INLINE float f32_lookup(const float *table, float x) { return table[f32_ima
             for (int i = 0; i < width; i++) { real a = t[i], b = t[i + width]; t[i] = OF_TWO; }                   \
         return t[0];                                                                                              \
     }
-
-#if defined(SIMD_AVX512)
-/* The same trees with the vector folded in halves: no trip through memory. */
-SIMD_INLINE float f32_reduce_add(const f32_vec *parts) {
-    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(*parts), _mm512_extractf32x8_ps(*parts, 1));
-    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
-    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
-    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
-}
-SIMD_INLINE float f32_reduce_max(const f32_vec *parts) {
-    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(*parts), _mm512_extractf32x8_ps(*parts, 1));
-    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
-    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
-    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
-}
-#else
 SIMD_REDUCE(f32, float, add, a + b)
 SIMD_REDUCE(f32, float, max, a > b ? a : b)
-#endif
 SIMD_REDUCE(f64, double, add, a + b)
 SIMD_REDUCE(f64, double, max, a > b ? a : b)
-#undef SIMD_REDUCE
-
-/* --------------------------------------------------------------------------------- square transposes */
-
-/* out (n, n) = transpose of matrix (n, n), n = BLOCK: 8 floats or 4 doubles a side where 256-bit vectors exist. */
-#if defined(__AVX2__)
-enum { f32_BLOCK = 8, f64_BLOCK = 4 };
-
-SIMD_INLINE void f32_transpose_block(float *out, ptrdiff_t out_row, const float *matrix, ptrdiff_t row) {
-    __m256 r[8], s[8];
-    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(matrix + i * row);
-    for (int i = 0; i < 8; i += 2) {
-        s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
-        r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
-        r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
-        r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm256_storeu_ps(out + i * out_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-        _mm256_storeu_ps(out + (i + 4) * out_row, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
-    }
-}
-SIMD_INLINE void f64_transpose_block(double *out, ptrdiff_t out_row, const double *matrix, ptrdiff_t row) {
-    __m256d r[4], s[4];
-    for (int i = 0; i < 4; i++) r[i] = _mm256_loadu_pd(matrix + i * row);
-    for (int i = 0; i < 4; i += 2) {
-        s[i] = _mm256_unpacklo_pd(r[i], r[i + 1]);
-        s[i + 1] = _mm256_unpackhi_pd(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 2; i++) {
-        _mm256_storeu_pd(out + i * out_row, _mm256_permute2f128_pd(s[i], s[i + 2], 0x20));
-        _mm256_storeu_pd(out + (i + 2) * out_row, _mm256_permute2f128_pd(s[i], s[i + 2], 0x31));
-    }
-}
-#else
-enum { f32_BLOCK = 4, f64_BLOCK = 4 };
-#define SIMD_TRANSPOSE(P, real)                                                                                   \
-    SIMD_INLINE void P##_transpose_block(real *out, ptrdiff_t out_row, const real *matrix, ptrdiff_t row)  {        \
-        for (int i = 0; i < 4; i++)                                                                               \
-            for (int j = 0; j < 4; j++) out[j * out_row + i] = matrix[i * row + j];                                \
-    }
-SIMD_TRANSPOSE(f32, float)
-SIMD_TRANSPOSE(f64, double)
-#undef SIMD_TRANSPOSE
 #endif
+#undef SIMD_REDUCE
 
 #endif

@@ -1,6 +1,9 @@
-/* The register tile, from which every product of the library comes:
+/* The register tile, from which nearly every product of the library comes:
  *
- *     C (m, n)  =  start + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors;  m = 1: ROW_VECTORS
+ *     C (m, n)  =  start + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors
+ *                                                   m <= NARROW_ROWS,  n <= 2 vectors;    m = 1,  n <= ROW_VECTORS
+ *
+ * The others are `dots`: a dot product for each row where the result is a single column.
  *
  * The tile of C stays in registers; for each k a row of B is loaded once and every element of A's column is spread
  * over a vector.  A is read through two strides, so X, or its transpose in place; B and C are rows with unit stride.
@@ -18,6 +21,7 @@
 #ifndef REAL
 #ifndef FASTBP_TILE_H
 #define FASTBP_TILE_H
+#include "transpose.h"
 #include "vmath.h"
 
 /* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least.
@@ -217,25 +221,27 @@ static void FN(row)(const product *p, real_t *c, int n) {
 }
 #undef LOAD_B
 
-/* out (inputs) = w (inputs, outputs) z (outputs): a dot product for each row of w, its lanes added as in exp_sum_row. */
-static void FN(dots)(real_t *out, ptrdiff_t out_step, const real_t *w, ptrdiff_t w_row, const real_t *z, ptrdiff_t inputs,
-                     ptrdiff_t outputs) {
+/* out (rows), out_step apart, = a (rows, n) b (n): a dot product for each row, its lanes added as in exp_sum_row. */
+static void FN(dots)(real_t *out, ptrdiff_t out_step, const real_t *a, ptrdiff_t a_row, const real_t *b, ptrdiff_t rows,
+                     ptrdiff_t n) {
     enum { PARTS = FN(GROUP) / LANES };
-    const ptrdiff_t whole = outputs / LANES * LANES;
-    const FN(tail) tail = FN(tail_of)((int)(outputs - whole));
-    for (ptrdiff_t i = 0; i < inputs; i++, w += w_row) {
+    const ptrdiff_t whole = n / LANES * LANES;
+    const FN(tail) tail = FN(tail_of)((int)(n - whole));
+    for (ptrdiff_t i = 0; i < rows; i++, a += a_row) {
         vec sum[PARTS];
         SIMD_UNROLL
         for (int p = 0; p < PARTS; p++) sum[p] = FN(set)(0);
         ptrdiff_t j = 0;
-        for (; j + FN(GROUP) <= outputs; j += FN(GROUP)) {
+        for (; j + FN(GROUP) <= n; j += FN(GROUP)) {
             SIMD_UNROLL
             for (int p = 0; p < PARTS; p++)
-                sum[p] = FN(fma)(FN(load)(w + j + p * LANES), FN(load)(z + j + p * LANES), sum[p]);
+                sum[p] = FN(fma)(FN(load)(a + j + p * LANES), FN(load)(b + j + p * LANES), sum[p]);
         }
-        for (int p = 0; j < outputs; p++, j += LANES)
-            sum[p] = j < whole ? FN(fma)(FN(load)(w + j), FN(load)(z + j), sum[p])
-                               : FN(fma)(FN(load_tail)(w + j, tail), FN(load_tail)(z + j, tail), sum[p]);
+        SIMD_UNROLL
+        for (int p = 0; p < PARTS; p++, j += LANES) {
+            if (j < whole) sum[p] = FN(fma)(FN(load)(a + j), FN(load)(b + j), sum[p]);
+            else if (j < n) sum[p] = FN(fma)(FN(load_tail)(a + j, tail), FN(load_tail)(b + j, tail), sum[p]);
+        }
         out[i * out_step] = FN(reduce_add)(sum);
     }
 }

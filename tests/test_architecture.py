@@ -138,7 +138,7 @@ def test_every_function_below_the_door_needs_no_gil_and_raises_nothing(path):
 RANK = {
     "core": 8, "step": 7, "evaluation": 7, "stages": 6,
     "dense": 5, "activations": 5, "losses": 5, "optimizers": 5, "rows": 5,
-    "real": 4, "tile": 3, "vmath": 2, "convert": 2, "float_mode": 2, "simd": 1, "team": 1,
+    "real": 4, "tile": 3, "vmath": 2, "convert": 2, "float_mode": 2, "transpose": 2, "simd": 1, "team": 1,
 }  # fmt: skip
 
 
