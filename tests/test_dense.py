@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tolerances
 from axes import (
+    CORES,
+    FUSED_LEVELS,
     ROWS,
     TERMS,
     Guarded,
@@ -107,6 +109,31 @@ def test_a_row_of_the_product_does_not_depend_on_the_rows_around_it(core, dtype)
     together = forward(core, x, weight, bias, 1)
     for row in range(len(x)):
         assert same_bits(forward(core, x[row : row + 1], weight, bias, 1)[0], together[row])
+
+
+@every_dtype
+def test_a_single_output_is_the_same_dot_product_on_every_fused_level_in_any_company(dtype):
+    rng = np.random.default_rng(7)
+    for inputs in (*range(1, 36), 64, 65, 300):
+        x, weight, bias, _ = operands(rng, 9, inputs, 1, dtype)
+        together = [forward(CORES[level], x, weight, bias, 1) for level in FUSED_LEVELS]
+        assert all(same_bits(z, together[0]) for z in together)
+        for level in FUSED_LEVELS:
+            for rows in (slice(0, 1), slice(4, 6), slice(6, 9)):
+                assert same_bits(forward(CORES[level], x[rows], weight, bias, 1), together[0][rows]), inputs
+
+
+@every_core
+@every_dtype
+def test_the_gradient_of_the_bias_is_summed_in_four_chains_at_every_size(core, dtype):
+    rng = np.random.default_rng(8)
+    for rows, outputs in itertools.product(range(1, 14), columns(dtype)):
+        x, weight, _, dz = operands(rng, rows, 2, outputs, dtype)
+        chains = np.zeros((4, outputs), dtype)
+        for row in range(rows):
+            chains[row % 4] += dz[row]
+        _, _, dbias = backward(core, x, weight, dz, 1)
+        assert same_bits(dbias, (chains[0] + chains[1]) + (chains[2] + chains[3])), (rows, outputs)
 
 
 @every_core

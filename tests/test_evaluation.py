@@ -7,7 +7,7 @@ import pytest
 import reference
 import tolerances
 from axes import THREADS, every_core, every_dtype, same_bits
-from cases import CASES, LARGE, every_case, problem
+from cases import CASES, LARGE, Case, every_case, problem
 from natively import evaluate, train
 
 
@@ -36,6 +36,23 @@ def test_bits_of_an_evaluation_do_not_depend_on_threads_or_on_its_parts(core, dt
         assert again == total
     for rows in (range(1), range(3, 71), range(149, 150)):
         assert same_bits(evaluate(core, case, parameters, x, None, rows, 3)[0], whole[rows.start : rows.stop])
+
+
+@every_core
+@every_dtype
+def test_relu_of_a_single_output_is_that_of_one_among_several(core, dtype):
+    """Whole numbers, whose products and sums are exact: a dot product rounds otherwise than a tile."""
+    x = np.array([[1.0, 2.0], [-1.0, 1.0], [2.0, -1.0], [-0.0, 0.0]])
+    for weight, bias in (([2.0, 1.0], 0.0), ([-3.0, 1.0], -0.0), ([np.nan, 1.0], 1.0), ([np.inf, 1.0], 1.0)):
+        alone, twice = (
+            evaluate(
+                core, Case(((2, outputs), "relu"), "mse"),
+                np.repeat([*weight, bias], outputs).astype(dtype), x, None, range(4), 1,
+            )[0]
+            for outputs in (1, 2)
+        )  # fmt: skip
+        assert np.array_equal(alone, twice[:, :1], equal_nan=True), (weight, bias)
+        assert np.isnan(alone).any() == (not np.isfinite(weight).all())
 
 
 @every_core

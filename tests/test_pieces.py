@@ -59,6 +59,22 @@ def test_the_absolute_error_has_slope_zero_where_there_is_no_error(core):
 
 @every_core
 @every_dtype
+@pytest.mark.parametrize("name", ["mse", "mae"])
+def test_a_slope_is_the_same_in_short_and_in_long_rows(core, dtype, name):
+    tiny, inf, nan = np.finfo(dtype).smallest_subnormal, np.inf, np.nan
+    a = np.array([[1.0, -0.0, tiny, inf, -inf, inf, nan, 2.0, 3.0, -tiny]], dtype)
+    target = np.array([[1.0, 0.0, 0.0, 1.0, 1.0, inf, 1.0, nan, 5.0, 0.0]], dtype)
+    slopes = [
+        loss_gradient(core, Case(((1, count),), name, "sum"), a[:, :count], target[:, :count])[1][0]
+        for count in (7, 8, 9, 10)
+    ]
+    assert all(np.array_equal(slope, slopes[-1][: len(slope)], equal_nan=True) for slope in slopes)
+    if name == "mae":
+        assert slopes[-1].tolist() == [0.0, 0.0, 1.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, -1.0]
+
+
+@every_core
+@every_dtype
 @every_rule
 def test_updates_equal_the_reference_on_any_number_of_threads(core, dtype, rule):
     rng = np.random.default_rng(2)

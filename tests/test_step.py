@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import platform
 import sys
 
@@ -12,7 +13,7 @@ import reference
 import tolerances
 from axes import CORES, FUSED_LEVELS, LEVELS, THREADS, every_core, every_dtype, every_thread_count, same_bits
 from cases import ACTIVATIONS, CASES, LOSSES, Case, every_case, problem
-from natively import RULES, every_rule, shuffled, train
+from natively import RULES, every_rule, loss_gradient, shuffled, train
 
 
 @every_core
@@ -95,6 +96,28 @@ def test_descent_on_one_row_at_a_time_has_the_bits_of_the_tiles(core, dtype, cas
     assert alone.batches == 30
     assert same_bits(alone.parameters, team.parameters)
     assert same_bits(alone.losses, team.losses)
+
+
+@every_core
+@every_dtype
+def test_the_gradient_of_few_outputs_has_the_bits_of_the_plain_product(core, dtype):
+    """A step turns dW where the inputs fill its vectors better; the layer on its own does not."""
+    shapes = [*itertools.product((1, 3, 50), (1, 2, 33, 700), range(1, 18))]
+    shapes += [(8000, 5, 9), (8000, 9, 17)]  # the 17th column is a strip of its own
+    for rows, inputs, outputs in shapes:
+        case = Case(((inputs, outputs),), "mse")
+        parameters, x, target, _ = problem(case, rows, dtype)
+        weight, bias = parameters[:-outputs].reshape(inputs, outputs), parameters[-outputs:]
+        x = x.astype(dtype)
+        z, dweight, dbias = np.empty((rows, outputs), dtype), np.empty_like(weight), np.empty_like(bias)
+        core.dense_forward(x, weight, bias, z, 1)
+        loss, dz = loss_gradient(core, case, z, target.astype(dtype))
+        room = np.empty(outputs * (inputs + 16), dtype)
+        core.dense_backward(x, weight, dz, np.empty((0, 0), dtype), dweight, dbias, room, 1)
+        for threads in (1, 3):
+            got = train(core, case, parameters, x, target, np.arange(rows), rows, threads=threads)
+            assert same_bits(got.gradients, np.concatenate([dweight.ravel(), dbias])), (rows, inputs, outputs)
+            assert got.losses[0] == loss
 
 
 @every_dtype
