@@ -221,7 +221,7 @@ _alone = _Alone()
 
 
 def started_threads(threads: int, flops: int) -> int:
-    """``threads`` for a call of so many flops; 1 while all calls so far would not pay for starting a team.
+    """``threads`` for a call of so many flops; 1 while such calls so far would not pay for starting a team.
 
     That takes 0.2 ms, and milliseconds where others keep the processors busy, as NumPy's BLAS does for 0.1 s
     after it was loaded: a first step, or a few predictions, are done long before.
@@ -240,7 +240,8 @@ def set_num_threads(threads: int | None) -> None:
     ----------
     threads : int or None
         At least 1; None goes back to ``FASTBP_NUM_THREADS``, ``OMP_NUM_THREADS`` or the cores this process
-        may use.  Small networks use fewer: where threads stop paying is decided from their shapes.
+        may use.  Small networks use fewer: where threads stop paying is decided from their shapes.  The first
+        calls of a Python thread do, too, until they have computed enough to pay for starting the others.
 
     Raises
     ------
