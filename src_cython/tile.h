@@ -241,6 +241,7 @@ static void FN(dots)(real_t *out, ptrdiff_t out_step, const real_t *a, ptrdiff_t
         for (int p = 0; p < PARTS; p++, j += LANES) {
             if (j < whole) sum[p] = FN(fma)(FN(load)(a + j), FN(load)(b + j), sum[p]);
             else if (j < n) sum[p] = FN(fma)(FN(load_tail)(a + j, tail), FN(load_tail)(b + j, tail), sum[p]);
+            else if (n % FN(GROUP)) sum[p] = FN(add)(sum[p], FN(set)(0)); /* as a tail's last lanes: -0 becomes 0 */
         }
         out[i * out_step] = FN(reduce_add)(sum);
     }
@@ -281,9 +282,14 @@ SIMD_INLINE void FN(descend_rows)(const int rows, const int propagates, real_t *
         SIMD_UNROLL
         for (int p = 0; p < PARTS; p++, j += LANES) DESCEND(p, FN(load), FN(store))
     }
-    for (int p = 0; j < w_row; p++, j += LANES) {
+    SIMD_UNROLL
+    for (int p = 0; p < PARTS; p++, j += LANES) {
         if (j < whole) DESCEND(p, FN(load), FN(store))
-        else DESCEND(p, LOAD_TAIL, STORE_TAIL)
+        else if (j < w_row) DESCEND(p, LOAD_TAIL, STORE_TAIL)
+        else if (propagates && w_row % FN(GROUP)) {
+            SIMD_UNROLL
+            for (int r = 0; r < rows; r++) sum[r][p] = FN(add)(sum[r][p], FN(set)(0));
+        }
     }
     SIMD_UNROLL
     for (int r = 0; r < rows && propagates; r++) dx[r] = FN(reduce_add)(sum[r]);

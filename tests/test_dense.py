@@ -123,6 +123,23 @@ def test_a_single_output_is_the_same_dot_product_on_every_fused_level_in_any_com
                 assert same_bits(forward(CORES[level], x[rows], weight, bias, 1), together[0][rows]), inputs
 
 
+@every_dtype
+def test_products_that_vanish_leave_the_same_zero_on_every_fused_level(dtype):
+    """Below 0 they are rounded to -0.0, and a sum of such is -0.0 unless a 0.0 is among its terms."""
+    small = dtype(np.finfo(dtype).tiny)
+    for count in range(1, 50):
+        row, column = np.full((1, count), -small), np.full((count, 1), small)
+        zero, x = -np.zeros(1, dtype), np.zeros((1, 3), dtype)
+        weight = np.repeat(column.T, 3, axis=0)
+        results = [
+            (forward(core, row, column, zero, 1), backward(core, x, weight, row, 1)[0])
+            for core in (CORES[level] for level in FUSED_LEVELS)
+        ]
+        for z, dx in results[1:]:
+            assert same_bits(z, results[0][0]), count
+            assert same_bits(dx, results[0][1]), count
+
+
 @every_core
 @every_dtype
 def test_the_gradient_of_the_bias_is_summed_in_four_chains_at_every_size(core, dtype):
