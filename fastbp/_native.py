@@ -127,20 +127,19 @@ def _check_threads(threads: Any) -> int:
     return number
 
 
-def _quota() -> float:
-    """Cores that the container's quota allows (cgroup version 2, then 1); infinite where there is none."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
+def _quota(folder: str = "/sys/fs/cgroup") -> float:
+    """Cores that the container's quota allows (cgroup version 2, then 1); infinite where none can be read."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return math.inf
-    return float(quota) / float(period) if quota not in ("max", "-1") else math.inf
+            words = []
+            for name in names:
+                with open(f"{folder}/{name}") as file:
+                    words += file.read().split()
+            quota, period = words
+            return math.inf if quota in ("max", "-1") else float(quota) / float(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return math.inf
 
 
 def _cores() -> int:

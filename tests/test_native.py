@@ -136,6 +136,26 @@ print(fastbp.get_num_threads())
 """
 
 
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, np.inf),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, np.inf),
+        ({}, np.inf),
+        ({"cpu.max": "much 100000"}, np.inf),
+        ({"cpu.max": "100000 0"}, np.inf),
+        ({"cpu.max": "100000"}, np.inf),
+    ],
+)
+def test_a_quota_that_cannot_be_read_is_none(tmp_path, files, cores):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert _native._quota(str(tmp_path)) == cores
+
+
 @pytest.mark.parametrize("name", ["FASTBP_NUM_THREADS", "OMP_NUM_THREADS"])
 @pytest.mark.parametrize("value", ["many", "0", "-2", "1.5", "\N{SUPERSCRIPT TWO}"])
 def test_an_environment_that_is_no_number_of_threads_is_refused_by_every_call_that_needs_it(name, value):
