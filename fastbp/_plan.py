@@ -79,13 +79,17 @@ class Plan:
         """Flops of one training step."""
         return batch_size * self.flops_per_row
 
+    def evaluation_flops(self, rows: int) -> int:
+        """Flops of a forward pass, a third of a step's."""
+        return rows * self.flops_per_row // 3
+
     def training_threads(self, batch_size: int, cap: int) -> int:
         """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
-        return min(batch_size, _native.worthwhile_threads(cap, batch_size * self.flops_per_row))
+        return min(batch_size, _native.worthwhile_threads(cap, self.step_flops(batch_size)))
 
     def evaluation_threads(self, rows: int, cap: int) -> int:
         """How many threads an evaluation of so many rows is worth, at most cap."""
-        return min(rows, _native.worthwhile_threads(cap, rows * self.flops_per_row // 3))
+        return min(rows, _native.worthwhile_threads(cap, self.evaluation_flops(rows)))
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
         """Lay out the workspace of a step: input, targets, each A and dZ, W^T where kept, losses, scratch."""

@@ -377,7 +377,7 @@ class Learner:
         opened = self._evaluation_spaces.pop(shape, None) or self._open_evaluation(shape)
         stages, workspace, width, block, packed = opened
         if threads > 1:
-            threads = _native.started_threads(threads, rows * self.plan.flops_per_row // 3)
+            threads = _native.started_threads(threads, self.plan.evaluation_flops(rows))
         total: float
         total, finite = self.native.evaluate(
             stages,
