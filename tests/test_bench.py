@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import gc
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -125,6 +127,15 @@ def test_on_several_threads_each_turn_is_led_in_by_one_that_does_not_count():
     numbers = iter(range(1, 100))
     values = timing.take_turns({"a": lambda: float(next(numbers))}, QUICK, threads=2)
     assert values == {"a": [2.0, 4.0]}
+
+
+def test_a_rest_outlasts_a_thread_that_is_still_at_work(monkeypatch):
+    monkeypatch.setattr(timing, "REST_SECONDS", 60.0)
+    work = "sha256", b"password", b"salt", 1_000_000  # 0.3 s, without the interpreter's lock
+    thread = Thread(target=hashlib.pbkdf2_hmac, args=work)
+    thread.start()
+    timing.rest()
+    assert not thread.is_alive()
 
 
 def test_repetitions_fill_the_time_asked_for(monkeypatch):

@@ -19,8 +19,9 @@ from fastbp.bench.rows import Effort, Row
 TURN_SECONDS = 0.03
 LEAST_ROUNDS = 3  # of jobs that take longer than a turn
 # Threads that have worked spin for more work, OpenBLAS's for over 0.1 s: wait until this process takes less
-# than a quarter of a core, at most so long.
-LOOK_SECONDS, REST_SECONDS = 0.003, 0.3
+# than a quarter of a core, at most so long.  A look spans two ticks of the system's clock: what a thread has
+# taken is counted at these alone.
+LOOK_SECONDS, REST_SECONDS = 0.02, 0.3
 LED_IN_SECONDS = 0.2  # a job that takes longer needs no other before it
 
 Job = Callable[[], float]
@@ -57,7 +58,8 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 def repetitions(run: Callable[[int], object], seconds: float = TURN_SECONDS) -> int:
-    """How many repetitions, the argument of ``run``, take about so many seconds."""
+    """How many repetitions, the argument of ``run``, take about so many seconds, begun at rest."""
+    rest()
     count = 1
     while True:
         duration = seconds_of(partial(run, count))
@@ -111,25 +113,27 @@ def take_turns(jobs: Mapping[str, Job], effort: Effort, threads: int = 1) -> dic
     Whatever else the machine does in the meantime falls on all of them alike, and over two rounds each
     follows the one before it and the one behind it.  Several threads begin a turn at rest, and a short one
     with another that is not timed: they may find themselves on one core at first.  Rounds go on until every
-    job has had its seconds on average.
+    job has had its seconds on average, rests not counted.
     """
     values: dict[str, list[float]] = {name: [] for name in jobs}
     lasted = dict.fromkeys(jobs, 0.0)
-    order, rounds = list(jobs), 0
+    order, rounds, left = list(jobs), 0, len(jobs) * effort.seconds
     gc.collect()
     collecting = gc.isenabled()
     gc.disable()
     try:
-        end = time.perf_counter() + len(jobs) * effort.seconds
-        while rounds < (2 if effort.quick else LEAST_ROUNDS) or time.perf_counter() < end:
+        while rounds < (2 if effort.quick else LEAST_ROUNDS) or left > 0:
             for name in order:
                 if threads > 1:
                     rest()
+                begun = time.perf_counter()
                 if threads > 1 and lasted[name] < LED_IN_SECONDS:
                     jobs[name]()
                 start = time.perf_counter()
                 values[name].append(jobs[name]())
-                lasted[name] = time.perf_counter() - start
+                end = time.perf_counter()
+                lasted[name] = end - start
+                left -= end - begun
             order.reverse()
             rounds += 1
     finally:
