@@ -22,9 +22,14 @@ from fastbp.layers import Dense, Layer
 
 LINE: int = _native.BUILD["line"]  # elements: padded rows are whole vectors at every level
 ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the first-level cache
-BLOCK_BYTES = 192 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
+BLOCK_BYTES = 256 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
+# Partial gradients of a tall batch, a power of two: enough for the threads of many processors.  Parameters up
+# to some size cost little to sum up, so that a part is of so many rows at least; others take more, and blocks
+# of as many, each of which adds to every number of a partial gradient.
+FEWEST_PARTIALS, MOST_PARTIALS = 8, 32
+FEW_BYTES, PART_ROWS, LARGE_PART_ROWS = 64 * 1024, 128, 256
 EVALUATION_BLOCK = 64  # rows that go through the layers together
 IN_PYTHON = -1  # the kind of a stage that the core does not know
 PYTHON_FLOPS = 100  # an element that such a stage gives: it decides on slices and threads, roughly
@@ -79,6 +84,17 @@ class Plan:
         """Flops of one training step."""
         return batch_size * self.flops_per_row
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of x with every A and dZ."""
+        return self.dtype.itemsize * (self.in_features + 2 * int(self.field("outputs").sum()))
+
+    def step_bytes(self, batch_size: int) -> int:
+        """Bytes of a step's workspace, about and at most: it grows with the batch, unless that is tall."""
+        partials = self._partials(batch_size)
+        rows = min(batch_size, partials * self._block(batch_size, partials)) if partials else batch_size
+        return rows * self.row_bytes + partials * self.parameter_count * self.dtype.itemsize
+
     def evaluation_flops(self, rows: int) -> int:
         """Flops of a forward pass, a third of a step's."""
         return rows * self.flops_per_row // 3
@@ -97,26 +113,31 @@ class Plan:
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
         input_row = self._padded(self.in_features)
-        places = {"input": offsets.take(2 * batch_size * input_row), "input_row": input_row}
-        places["faults"] = offsets.take(batch_size)
-        places["target"] = offsets.take(batch_size * target_columns)
+        partials = self._partials(batch_size)
+        block = self._block(batch_size, partials)
+        rows = threads * block if partials else batch_size  # that have their place at a time
+        places = {"input": offsets.take(2 * rows * input_row), "input_row": input_row}
+        places["block"], places["faults"] = block, offsets.take(rows)
+        places["target"] = offsets.take(rows * target_columns)
         for s in range(len(stages)):
             row = self._padded(int(columns["outputs"][s]))
             columns["row"][s] = row
-            columns["output"][s] = offsets.take(batch_size * row)
-            columns["delta"][s] = offsets.take(batch_size * row)
+            columns["output"][s] = offsets.take(rows * row)
+            columns["delta"][s] = offsets.take(rows * row)
             dense = columns["kind"][s] == _native.STAGE_KINDS["dense"]
             weight = int(columns["inputs"][s]), int(columns["outputs"][s])
-            if dense and columns["propagates"][s] and self._keeps_transpose(*weight, batch_size, threads):
+            if dense and columns["propagates"][s] and self._keeps_transpose(*weight, rows, threads):
                 columns["transposed_row"][s] = self._padded(int(columns["inputs"][s]))
                 columns["transposed"][s] = offsets.take(
                     int(columns["outputs"][s] * columns["transposed_row"][s])
                 )
         places["values"] = offsets.take(self._float64(batch_size))
-        places["sums"] = offsets.take(batch_size)
-        places["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, batch_size)
+        places["sums"] = offsets.take(rows)
+        together = block if partials else batch_size  # rows that a product of phase 2 sums over
+        places["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, together)
         places["scratch"] = offsets.take(threads * places["scratch_row"])
-        places["block"] = self._block(batch_size, 2 * int(columns["row"].sum()) + input_row)
+        places["partials"], places["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
+        places["partial"] = offsets.take(partials * places["partial_row"])
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
         return TrainingSpace(stages, layout, aligned_zeros(offsets.total, self.dtype))
 
@@ -129,13 +150,13 @@ class Plan:
         size = threads * (blocks + packed) + self._float64(rows)
         return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
 
-    def _keeps_transpose(self, inputs: int, outputs: int, batch_size: int, threads: int) -> bool:
+    def _keeps_transpose(self, inputs: int, outputs: int, rows: int, threads: int) -> bool:
         """Whether W^T is kept for dX: not where W is large and enough rows share the packing of it."""
-        if batch_size == 1:  # dX of a single row is dot products with W
+        if rows == 1:  # dX of a single row is dot products with W
             return False
         far = inputs * outputs * self.dtype.itemsize > RESIDENT_BYTES
         packed = inputs * self.dtype.itemsize >= _native.BUILD["packed_stride"]  # as W^T would be too
-        return not (far and packed and batch_size // threads >= BLOCK_ROWS)
+        return not (far and packed and rows // threads >= BLOCK_ROWS)
 
     def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
         """Elements that each thread packs matrices into, as the core says."""
@@ -153,11 +174,19 @@ class Plan:
         row = -(-columns // LINE) * LINE
         return row + LINE if row * self.dtype.itemsize % ALIASING == 0 else row
 
-    def _block(self, batch_size: int, row: int) -> int:
+    def _partials(self, batch_size: int) -> int:
+        """How many partial gradients a batch's is the sum of; 0 where it is formed whole."""
+        few = self.parameter_count * self.dtype.itemsize <= FEW_BYTES
+        parts = batch_size // (PART_ROWS if few else LARGE_PART_ROWS)
+        return min(1 << parts.bit_length() - 1, MOST_PARTIALS) if parts >= FEWEST_PARTIALS else 0
+
+    def _block(self, batch_size: int, partials: int) -> int:
         """Rows that go through phase 1 together: few, unless the weights would not stay in the cache."""
+        part = -(-batch_size // max(partials, 1))
         if self.parameter_count * self.dtype.itemsize > RESIDENT_BYTES:
-            return batch_size
-        return min(batch_size, max(BLOCK_ROWS, BLOCK_BYTES // (row * self.dtype.itemsize)))
+            return min(part, LARGE_PART_ROWS) if partials else part
+        row = self._padded(self.in_features) + 2 * sum(self._padded(int(n)) for n in self.field("outputs"))
+        return min(part, max(BLOCK_ROWS, BLOCK_BYTES // (row * self.dtype.itemsize)))
 
 
 class _Offsets:

@@ -97,6 +97,9 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
+    def step_bytes(self, batch_size: int) -> int:
+        return batch_size * self.plan.row_bytes
+
     def train(
         self,
         x: Real,

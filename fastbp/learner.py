@@ -101,8 +101,8 @@ class Learner:
         self._alone_until, self._alone_for = 0.0, ALONE_SECONDS[0]  # on the monotonic clock; seconds
         largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
-        self._row_bytes = dtype.itemsize * (plan.in_features + 2 * int(plan.field("outputs").sum()))
-        self.kept_rows = max(KEPT_BYTES, 4 * self.parameters.nbytes) // self._row_bytes
+        self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
+        self._kept_rows = self._kept_bytes // plan.row_bytes
         self._training_spaces: dict[_Shape, _Opened] = {}
         self._evaluation_spaces: dict[_Shape, _Opened] = {}
         for layer, slices in zip(layers, plan.slices, strict=True):
@@ -314,12 +314,16 @@ class Learner:
 
     def refuse_large(self, batch_size: int) -> None:
         """Refuse a batch whose workspace is larger than the machine's memory."""
-        _check.memory(batch_size * self._row_bytes, f"a batch of {batch_size} rows")
+        _check.memory(self.step_bytes(batch_size), f"a batch of {batch_size} rows")
 
     def forget_large(self, batch_size: int) -> None:
         """Let go of the workspaces, once a batch has needed one that is too large to keep."""
-        if batch_size > self.kept_rows:
+        if batch_size > self._kept_rows and self.step_bytes(batch_size) > self._kept_bytes:
             self._training_spaces.clear()
+
+    def step_bytes(self, batch_size: int) -> int:
+        """Bytes that a step on so many rows takes, about and at most."""
+        return self.plan.step_bytes(batch_size)
 
     def refuse_nonfinite(self, x: Real, y: Real | None) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""

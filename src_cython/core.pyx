@@ -16,6 +16,7 @@ from evaluation cimport evaluate_rows
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
 from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
 from optimizers cimport update as update_run
+from phases cimport STRIP_SCRATCH, training
 from real cimport (
     LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, float_mode_enter,
     float_mode_leave, padded, real, table,
@@ -23,7 +24,7 @@ from real cimport (
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
 from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
-from step cimport STRIP_SCRATCH, train_batches, training
+from step cimport train_batches
 from team cimport (
     openmp_version, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate, team_gate_init, team_limit,
     team_rank, team_size, team_watch, team_watch_start,
@@ -59,7 +60,10 @@ STAGE_FIELDS = (
     "kind", "activation", "inputs", "outputs", "weight", "bias", "output", "delta", "row", "propagates",
     "transposed", "transposed_row",
 )
-LAYOUT_FIELDS = ("block", "input", "input_row", "faults", "target", "values", "sums", "scratch", "scratch_row")
+LAYOUT_FIELDS = (
+    "block", "input", "input_row", "faults", "target", "values", "sums", "scratch", "scratch_row",
+    "partials", "partial", "partial_row",
+)
 BUILD = {
     "simd": (<bytes>SIMD_NAME).decode(),
     "lanes": {"float32": f32_LANES, "float64": f64_LANES},
@@ -180,15 +184,20 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     """Refuse a workspace that its parts do not fit into."""
     cdef const stage* s
     cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
-    cdef bint fits = job.block > 0 and job.input_row >= job.net.x.columns
-    fits &= job.input + 2 * batch * job.input_row <= room and job.faults + batch <= room
-    fits &= job.target + batch * job.net.y.columns <= room
-    fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room and job.sums + batch <= room
-    fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(&job.net, &workspace[0], batch)
+    cdef ptrdiff_t rows = threads * job.block if job.partials else batch  # that have their place at a time
+    cdef bint fits = job.block > 0 and job.partials >= 0 and job.input_row >= job.net.x.columns
+    fits &= job.input + 2 * rows * job.input_row <= room and job.faults + rows <= room
+    fits &= job.target + rows * job.net.y.columns <= room and job.sums + rows <= room
+    fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
+    fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
+        &job.net, &workspace[0], job.block if job.partials else batch
+    )
     fits &= job.scratch + threads * job.scratch_row <= room
+    fits &= job.partial_row >= job.net.parameter_count or not job.partials
+    fits &= job.partial + job.partials * job.partial_row <= room
     for i in range(job.net.count):
         s = job.net.stages + i
-        fits &= s.row >= padded(s.outputs) and s.output + batch * s.row <= room and s.delta + batch * s.row <= room
+        fits &= s.row >= padded(s.outputs) and s.output + rows * s.row <= room and s.delta + rows * s.row <= room
         if s.transposed_row:
             fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room
         elif s.propagates and s.kind == DENSE and needs_transpose(batch):
@@ -258,6 +267,7 @@ def train(
     job.order, job.rows, job.batch_size, job.step = &order[0], order.shape[0], batch_size, step
     job.block, job.input, job.input_row, job.faults, job.target = layout[0], layout[1], layout[2], layout[3], layout[4]
     job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]
+    job.partials, job.partial, job.partial_row = layout[9], layout[10], layout[11]
     job.losses = &losses[0]
     team_gate_init(&gate, threads)
     watch.kept_waiting = 0

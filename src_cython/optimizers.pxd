@@ -13,9 +13,10 @@ from libc.stdint cimport int64_t
 from real cimport real, square_root
 
 cdef enum optimizer_code:
-    GRADIENT = 0  # no update: the gradient is stored
+    GRADIENT = 0      # no update: the gradient is stored
     SGD = 1
     ADAM = 2
+    GRADIENT_SUM = 3  # no update: the gradient is added to what is there: for partial gradients, not from outside
 
 cdef struct update_rule:
     int optimizer
@@ -26,6 +27,11 @@ cdef struct update_rule:
     double beta2
     double epsilon
     double correction  # 1 / sqrt(1 - beta2^t)
+
+
+cdef inline bint is_update(const update_rule* rule) noexcept nogil:
+    """Whether the rule changes parameters."""
+    return rule.optimizer == SGD or rule.optimizer == ADAM
 
 
 cdef inline update_rule rule_at(int optimizer, const double* settings, int64_t step) noexcept nogil:

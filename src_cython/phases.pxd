@@ -1,0 +1,302 @@
+"""The two phases of a batch, as the schedules of the training step combine them.
+
+The first takes a block of rows through forward, loss and the whole backward chain.  The second forms dW = X^T dZ of a
+strip of the parameters and applies it at once: updates the parameters, or keeps or adds up the gradient.
+"""
+
+from libc.math cimport NAN
+from libc.stdint cimport int64_t
+
+from activations cimport IDENTITY, activation_backward
+from dense cimport (
+    STRIP_COLUMNS, STRIP_ROWS, ceil_div, cut, dense_weight_gradient, pack_panels, panel_count, strip_count,
+    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
+)
+from losses cimport loss_rows, takes_logits
+from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, is_update, update, update_rule
+from real cimport TILE_ROWS, lanes, real, sum_rows, transpose
+from rows cimport gather_rows
+from stages cimport DENSE, network, stage, stage_backward, stage_forward
+
+cdef struct training:
+    network net
+    void* gradients
+    void* state
+    int optimizer
+    bint summed               # reduction="sum"
+    const double* settings
+    const int64_t* order
+    ptrdiff_t rows
+    ptrdiff_t batch_size
+    ptrdiff_t block           # rows that go through phase 1 together
+    int64_t step
+    ptrdiff_t partials        # how many partial gradients a batch's is the sum of; 0: it is formed whole
+    # In the workspace: the batch and behind it the next one, a fault a row (NaN at the first of rows gathered together
+    # that are not all finite, or else 0), the targets, and a sum of exponentials a row: with partial gradients of a
+    # block for each thread instead of the batch.  A loss (float64) for each of the batch's rows.  A thread's own: a
+    # strip of dW, and what is packed.  The partial gradients.
+    ptrdiff_t input
+    ptrdiff_t input_row
+    ptrdiff_t faults
+    ptrdiff_t target
+    ptrdiff_t values
+    ptrdiff_t sums
+    ptrdiff_t scratch
+    ptrdiff_t scratch_row
+    ptrdiff_t partial
+    ptrdiff_t partial_row     # elements from one partial gradient to the next
+    double* losses
+
+cdef struct mini_batch:
+    # A batch, or a block of its rows.
+    const int64_t* order      # its rows in the user's x
+    ptrdiff_t size
+    ptrdiff_t whole           # size of the batch
+    ptrdiff_t input           # in the workspace: X (size, input_row)
+    ptrdiff_t place           # of its first row in every A and dZ, the targets, faults and sums of exponentials
+    ptrdiff_t loss            # of its first row among the batch's losses
+
+cdef enum:
+    STRIP_SCRATCH = STRIP_ROWS * STRIP_COLUMNS  # elements of a strip of dW
+    GATHERED_RUN = 512  # elements of the next batch that are gathered at a time, or a row: less is all overhead
+
+
+cdef inline mini_batch mini_batch_at(const training* job, ptrdiff_t number) noexcept nogil:
+    """A batch with its own rows in the workspace, none behind the last; the two buffers for X take turns."""
+    cdef mini_batch batch
+    cdef ptrdiff_t start = min(number * job.batch_size, job.rows)
+    batch.order, batch.size, batch.place, batch.loss = job.order + start, min(job.batch_size, job.rows - start), 0, 0
+    batch.whole = batch.size
+    batch.input = job.input + number % 2 * job.batch_size * job.input_row
+    return batch
+
+
+cdef inline mini_batch block_of(
+    const training* job, const mini_batch* batch, ptrdiff_t first, ptrdiff_t rows
+) noexcept nogil:
+    """Some rows of a batch."""
+    cdef mini_batch block = batch[0]
+    block.order, block.size = batch.order + first, rows
+    block.input, block.place, block.loss = batch.input + first * job.input_row, batch.place + first, batch.loss + first
+    return block
+
+
+cdef inline ptrdiff_t rows_due(const training* job, ptrdiff_t rows, ptrdiff_t done, ptrdiff_t total) noexcept nogil:
+    """How many of a batch's rows are to be gathered once so much of phase 2 is done: all at its end, in runs."""
+    cdef ptrdiff_t run = max(1, GATHERED_RUN // job.input_row)
+    return rows if done == total else rows * done // total // run * run
+
+
+cdef inline void gather_batch(
+    const training* job, const mini_batch* batch, real* workspace, ptrdiff_t first, ptrdiff_t last
+) noexcept nogil:
+    """Rows first..last of a batch's X, and their faults."""
+    cdef real* faults = workspace + job.faults + batch.place
+    cdef ptrdiff_t r
+    if first == last:
+        return
+    for r in range(first, last):
+        faults[r] = 0
+    if not gather_rows(
+        workspace + batch.input + first * job.input_row, job.input_row, &job.net.x, batch.order + first, 0,
+        last - first,
+    ):
+        faults[first] = NAN
+
+
+cdef inline void forward_rows(
+    const training* job, const mini_batch* block, real* workspace, real* packed, double scale
+) noexcept nogil:
+    """For a block of rows every A, the last dZ, and the rows' losses; NaN where x is not finite."""
+    cdef const network* net = &job.net
+    cdef const stage* last = net.stages + net.count - 1
+    cdef real* x = workspace + block.input
+    cdef real* target = workspace + job.target + block.place * net.y.columns
+    cdef real* a = workspace
+    cdef real* dz = workspace + last.delta + block.place * last.row
+    cdef const real* faults = workspace + job.faults + block.place
+    cdef double* values = <double*>(workspace + job.values) + block.loss
+    cdef ptrdiff_t x_row = job.input_row, i, r
+    cdef bint logits = takes_logits(net.loss)
+    gather_rows(target, net.y.columns, &net.y, block.order, 0, block.size)
+    for i in range(net.count):
+        a = workspace + net.stages[i].output + block.place * net.stages[i].row
+        stage_forward(
+            net.stages + i, <const real*>net.parameters, a, net.stages[i].row, x, x_row, packed, block.size,
+            IDENTITY if logits and i + 1 == net.count else <int>net.stages[i].activation,
+        )
+        x, x_row = a, net.stages[i].row
+    loss_rows(
+        net.loss, values, dz, last.row, a, last.row, workspace + job.sums + block.place, target, net.y.columns,
+        block.size, last.outputs, scale,
+    )
+    for r in range(block.size):  # an activation may have hidden a fault: tanh makes 1 of infinity
+        values[r] += faults[r]
+    if not logits:
+        for r in range(block.size):
+            activation_backward(
+                <int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs
+            )
+
+
+cdef inline void backpropagate_rows(
+    const training* job, const mini_batch* block, real* workspace, real* packed, double scale
+) noexcept nogil:
+    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite."""
+    cdef const network* net = &job.net
+    cdef ptrdiff_t i
+    if block.size == 0:  # a piece more than there are rows
+        return
+    forward_rows(job, block, workspace, packed, scale)
+    for i in range(net.count - 1, 0, -1):
+        if net.stages[i].propagates:
+            stage_backward(
+                net.stages + i, net.stages + i - 1, <const real*>net.parameters, workspace, workspace, packed,
+                block.place, block.size, block.whole,
+            )
+
+
+cdef inline void transpose_weights(
+    const training* job, const stage* s, real* workspace, ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left,
+    ptrdiff_t right,
+) noexcept nogil:
+    """W^T brought up to date for rows top..bottom and columns left..right of a stage's W, where one is kept."""
+    if s.propagates and s.transposed_row:
+        transpose(
+            workspace + s.transposed + left * s.transposed_row + top, s.transposed_row,
+            <const real*>job.net.parameters + s.weight + top * s.outputs + left, s.outputs, bottom - top, right - left,
+        )
+
+
+cdef inline void apply_gradient(
+    const training* job, const update_rule* rule, const real* g, ptrdiff_t at, ptrdiff_t n
+) noexcept nogil:
+    """Parameters at.. at + n from their gradient, or the gradient kept or added to what is there."""
+    cdef real* kept = <real*>job.gradients + at
+    cdef ptrdiff_t i
+    if rule.optimizer == GRADIENT:
+        for i in range(n):
+            kept[i] = g[i]
+    elif rule.optimizer == GRADIENT_SUM:
+        for i in range(n):
+            kept[i] += g[i]
+    else:
+        update(rule, <real*>job.net.parameters + at, <real*>job.state + at, job.net.parameter_count, g, n)
+
+
+cdef inline void expect_update(
+    upcoming* wanted, const training* job, const update_rule* rule, const stage* s, const real* like,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right,
+) noexcept nogil:
+    """Have what applying dW of rows top..bottom and columns left..right of a stage touches asked for meanwhile."""
+    cdef ptrdiff_t at = s.weight + top * s.outputs + left, elements = (bottom - top) * (right - left), i
+    cdef const real* parameters = <const real*>(job.net.parameters if is_update(rule) else job.gradients)
+    wanted.arrays, wanted.runs, wanted.asked, wanted.left = 0, 0, 0, 0
+    if rule.optimizer != GRADIENT:
+        wanted.arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
+    if not worth_fetching(like, wanted.arrays, job.net.parameter_count):
+        wanted.arrays = 0
+        return
+    wanted.updated[0] = <const char*>(parameters + at)
+    for i in range(1, wanted.arrays):
+        wanted.updated[i] = <const char*>(<const real*>job.state + (i - 1) * job.net.parameter_count + at)
+    wanted.runs, wanted.run_distance = bottom - top, s.outputs * <ptrdiff_t>sizeof(real)
+    wanted.run = (right - left) * <ptrdiff_t>sizeof(real)
+    if right - left == s.outputs:  # the rows follow one another: a run for each register tile
+        wanted.runs = panel_count(like, s.outputs) * ceil_div(bottom - top, TILE_ROWS)
+        wanted.run = wanted.run_distance = ceil_div(elements * <ptrdiff_t>sizeof(real), wanted.runs)
+
+
+cdef inline void update_strip(
+    const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
+    const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted, bint is_last_batch,
+) noexcept nogil:
+    """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and unless this batch is the
+    last W^T brought up to date.
+
+    x points at the strip's rows, dz at its columns.  dW of few columns is formed as its transpose, to the same bits.
+    """
+    cdef ptrdiff_t columns = right - left, i
+    cdef real* turned
+    cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
+    expect_update(wanted, job, rule, s, x, top, bottom, left, right)
+    if worth_turning(x, bottom - top, columns):
+        turned = scratch if columns == 1 else scratch + STRIP_SCRATCH // 2
+        dense_weight_gradient(turned, bottom - top, dz, dz_row, x, x_row, batch, columns, bottom - top, wanted)
+        if columns > 1:
+            transpose(scratch, columns, turned, bottom - top, columns, bottom - top)
+    else:
+        dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
+    if one_run:
+        apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
+    else:
+        for i in range(bottom - top):
+            apply_gradient(job, rule, scratch + i * columns, s.weight + (top + i) * s.outputs + left, columns)
+    if is_update(rule) and not is_last_batch:
+        transpose_weights(job, s, workspace, top, bottom, left, right)
+
+
+cdef inline ptrdiff_t first_tile(ptrdiff_t begin, ptrdiff_t tile, ptrdiff_t tiles) noexcept nogil:
+    """Number of the tiles of a strip, each ``tile`` long, that start before ``begin``."""
+    return min(ceil_div(begin, tile), tiles) if begin > 0 else 0
+
+
+cdef inline ptrdiff_t gradient_vectors(const network* net, const real* like) noexcept nogil:
+    """Length of phase 2: the vectors of every dW, a register tile's rows together counting once."""
+    cdef ptrdiff_t total = 0, i
+    for i in range(net.count):
+        if net.stages[i].kind == DENSE:
+            total += ceil_div(net.stages[i].inputs, TILE_ROWS) * ceil_div(net.stages[i].outputs, lanes(like))
+    return total
+
+
+cdef inline void update_parameters(
+    const training* job, const update_rule* rule, const mini_batch* batch, const mini_batch* following,
+    real* workspace, real* scratch, ptrdiff_t total, ptrdiff_t begin, ptrdiff_t end,
+) noexcept nogil:
+    """Phase 2 from ``begin`` to ``end`` of its length ``total``: strips of all stages in turn, and after each strip the
+    rows of the following batch that fall to it."""
+    cdef const network* net = &job.net
+    cdef const stage* s
+    cdef real* packed = scratch + STRIP_SCRATCH
+    cdef const real* x = workspace + batch.input
+    cdef const real* dz
+    cdef bint rows_are_far = worth_fetching_rows(&net.x)
+    cdef upcoming wanted
+    cdef ptrdiff_t x_row = job.input_row, passed = 0, i, strips, strip, tiles, tile, length, reached, gathered
+    cdef ptrdiff_t first, last, top, bottom, left, right, dz_row
+    cdef ptrdiff_t depth = job.block if job.partials else job.batch_size
+    wanted.source, wanted.order = &net.x, following.order
+    wanted.copy_row = job.input_row * <ptrdiff_t>sizeof(real)
+    for i in range(net.count):
+        s = net.stages + i
+        tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, depth, s.outputs), 0
+        for strip in range(strips if s.kind == DENSE else 0):
+            left, right = right, vector_cut(x, s.outputs, strips, strip + 1)
+            length = ceil_div(right - left, lanes(x))
+            first, last = first_tile(begin - passed, length, tiles), first_tile(end - passed, length, tiles)
+            passed += tiles * length
+            if first == last:
+                continue
+            dz, dz_row = workspace + s.delta + batch.place * s.row + left, s.row
+            if first == 0:
+                sum_rows(scratch, dz, dz_row, batch.size, right - left)
+                apply_gradient(job, rule, scratch, s.bias + left, right - left)
+            if right - left >= lanes(x) and worth_packing(x, dz_row, last - first):  # else it may be turned
+                pack_panels(packed, dz, dz_row, batch.size, right - left)
+                dz, dz_row = packed, 0
+            tile, bottom = first, cut(s.inputs, tiles, first)
+            while tile < last:
+                gathered = rows_due(job, following.size, passed - (tiles - tile) * length, total)
+                tile = min(tile + strip_tiles(right - left), last)
+                top, bottom = bottom, cut(s.inputs, tiles, tile)
+                reached = rows_due(job, following.size, passed - (tiles - tile) * length, total)
+                wanted.first, wanted.last = gathered, reached if rows_are_far else gathered
+                wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)
+                update_strip(
+                    job, rule, s, workspace, scratch, x + top, x_row, dz, dz_row, batch.size, top, bottom, left, right,
+                    &wanted, following.size == 0,
+                )
+                gather_batch(job, following, workspace, gathered, reached)
+        x, x_row = workspace + s.output + batch.place * s.row, s.row

@@ -1,0 +1,129 @@
+"""Tall batches, whose gradient is a sum of partial gradients: its parts, its bits, faults in it, its room."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+import tolerances
+from axes import CORES, FUSED_LEVELS, THREADS, every_core, every_dtype, same_bits
+from cases import CASES, Case, every_case, problem
+from natively import RULES, train
+
+from fastbp import _plan
+
+# Parameters that are few, so that 128 rows make a part, and more of them, so that 256 do.
+SMALL = Case(((9, 40), "tanh", (40, 5), "softmax"), "cross_entropy", "sum")
+LARGE = Case(((70, 300), "relu", (300, 33), "tanh"), "mse", "sum")
+SHAPES = [(SMALL, 1024), (SMALL, 1500), (SMALL, 5000), (LARGE, 2048), (LARGE, 2300)]
+every_shape = pytest.mark.parametrize(("case", "rows"), SHAPES, ids=str)
+
+
+def partials(case, rows):
+    space = _plan.lower(case.layers(), np.dtype(np.float32)).training_space(rows, case.widths[-1], 1)
+    return dict(zip(_plan._native.LAYOUT_FIELDS, space.layout.tolist(), strict=True))["partials"]
+
+
+def test_how_many_partial_gradients_there_are_follows_from_shapes():
+    assert [partials(SMALL, rows) for rows in (1023, 1024, 2047, 2048, 5000, 100_000)] == [
+        0,
+        8,
+        8,
+        16,
+        32,
+        32,
+    ]
+    assert [partials(LARGE, rows) for rows in (1024, 2047, 2048, 4096, 100_000)] == [0, 0, 8, 16, 32]
+
+
+@every_core
+@every_dtype
+@every_shape
+def test_gradient_and_loss_equal_the_reference(core, dtype, case, rows):
+    parameters, x, target, rng = problem(case, rows, dtype)
+    loss, gradient = reference.loss_and_gradient(
+        case.description, case.loss, parameters, x, target, case.reduction
+    )
+    for threads in (1, 3):
+        got = train(core, case, parameters, x, target, rng.permutation(rows), rows, threads=threads)
+        bound = tolerances.chain(case.widths, rows, np.abs(gradient).max(), dtype)
+        assert np.abs(got.gradients - gradient).max() <= bound
+        assert abs(got.losses[0] - loss) <= tolerances.chain(case.widths, rows, abs(loss), dtype)
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("name", ["tanh", "classes", "one_neuron", "activations_in_a_row"])
+def test_the_gradient_is_the_sum_of_the_gradients_of_its_parts(core, dtype, name):
+    case = Case(CASES[name].description, CASES[name].loss, "sum")
+    parameters, x, target, rng = problem(case, 1200, dtype)
+    order = rng.permutation(1200)
+    whole = train(core, case, parameters, x, target, order, 1200)
+    parts = [train(core, case, parameters, x, target, rows, 150).gradients for rows in order.reshape(8, 150)]
+    a, b, c, d = (parts[i] + parts[i + 4] for i in range(4))  # four chains, as sums of rows have them
+    np.testing.assert_array_equal(whole.gradients, (a + b) + (c + d))
+
+
+@every_dtype
+@every_case
+def test_bits_depend_neither_on_threads_nor_on_the_level(dtype, case):
+    """The last batch has fewer rows than there are partial gradients, and another is short."""
+    for rows, batch_size in ((1027, 1024), (4800, 4097)):
+        parameters, x, target, rng = problem(case, rows, dtype)
+        order = rng.permutation(rows)
+        for levels in (FUSED_LEVELS, [level for level in CORES if level not in FUSED_LEVELS]):
+            runs = [
+                train(
+                    CORES[level], case, parameters, x, target, order, batch_size, RULES["adam"], threads=team
+                )
+                for level in levels
+                for team in THREADS
+            ]
+            for run in runs[1:]:
+                assert same_bits(run.parameters, runs[0].parameters)
+                assert same_bits(run.losses, runs[0].losses)
+
+
+@every_core
+@every_dtype
+def test_a_short_last_batch_is_learned_from(core, dtype):
+    case, batch_size = SMALL, 1024
+    parameters, x, target, rng = problem(case, batch_size + 3, dtype)
+    order = rng.permutation(batch_size + 3)
+    whole = train(core, case, parameters, x, target, order, batch_size, RULES["plain"])
+    first = train(core, case, parameters, x, target, order[:batch_size], batch_size, RULES["plain"])
+    truth = first.parameters.astype(np.float64)
+    losses = reference.train_epoch(
+        case.description, case.loss, RULES["plain"].follower(), truth, x, target, order[batch_size:], 3, "sum"
+    )
+    largest = np.abs(truth).max()
+    bound = tolerances.training(case.widths, batch_size, 1, largest, dtype)
+    assert np.abs(whole.parameters - truth).max() <= bound
+    assert abs(whole.losses[1] - losses[0]) <= tolerances.training(case.widths, 3, 1, losses[0], dtype)
+    assert not same_bits(whole.parameters, first.parameters)
+
+
+@every_core
+@every_shape
+def test_a_number_that_is_not_finite_stops_training_before_the_update(core, case, rows):
+    parameters, x, target, _ = problem(case, 2 * rows, np.float32)
+    for bad in (0, rows // 2 + 1, rows - 1):
+        faulty = x.copy()
+        faulty[rows + bad, -1] = np.inf  # in the second batch
+        for threads in THREADS:
+            order = np.arange(2 * rows)
+            got = train(core, case, parameters, faulty, target, order, rows, RULES["plain"], threads=threads)
+            once = train(core, case, parameters, x, target, order[:rows], rows, RULES["plain"])
+            assert got.batches == 1
+            assert np.isnan(got.losses[1])
+            assert same_bits(got.parameters, once.parameters)
+
+
+@every_dtype
+def test_the_room_of_a_step_does_not_grow_with_the_rows_of_a_tall_batch(dtype):
+    """But for a loss a row."""
+    for case in (SMALL, LARGE):
+        plan = _plan.lower(case.layers(), np.dtype(dtype))
+        sizes = [plan.training_space(rows, 1, 2).array.nbytes - 8 * rows for rows in (40_000, 4_000_000)]
+        assert sizes[0] == pytest.approx(sizes[1], abs=64)
+        assert plan.step_bytes(40_000) == plan.step_bytes(4_000_000)
