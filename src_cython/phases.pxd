@@ -132,7 +132,7 @@ cdef inline void forward_rows(
     )
     for r in range(block.size):  # an activation may have hidden a fault: tanh makes 1 of infinity
         values[r] += faults[r]
-    if not logits:
+    if not logits and last.activation != IDENTITY:
         for r in range(block.size):
             activation_backward(
                 <int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs
