@@ -255,6 +255,9 @@ def test_bad_data_is_refused_with_its_name_and_first_bad_entry(x, y, message):
         ("digits", [0, -1, 1], r"^y\[1\] is -1"),
         ("digits", [0.0, 1.5, 1.0], r"^y\[1\] is 1.5"),
         ("digits", [0.0, np.nan, 1.0], r"^y\[1\] is nan"),
+        ("digits", [np.nan, 0.0, 12.0], r"^y\[0\] is nan"),
+        ("digits", [0, 1, -1] * 10, r"^y\[2\] is -1"),
+        ("digits", [*[0.0, 1.0] * 10, np.nan], r"^y\[20\] is nan"),
         ("digits", np.full((3, 10), 0.2), "^row 0 of y sums to 2"),
         ("digits", np.zeros((3, 9)), r"^y has shape \(3, 9\)"),
         ("binary", [0.0, 1.0, 1.25], r"^y\[2\] is 1.25, expected numbers from 0 to 1"),
@@ -265,7 +268,7 @@ def test_bad_data_is_refused_with_its_name_and_first_bad_entry(x, y, message):
 )
 def test_targets_that_do_not_belong_to_the_loss_are_refused(case, y, message):
     with pytest.raises(ValueError, match=message):
-        fit(np.zeros((3, CASES[case].widths[0])), y, case)
+        fit(np.zeros((len(y), CASES[case].widths[0])), y, case)
 
 
 @pytest.mark.parametrize(
