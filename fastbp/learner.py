@@ -22,7 +22,7 @@ from fastbp.optimizers import Optimizer
 SLICE_SECONDS = 0.05  # what a native call lasts: Ctrl-C answers at once, the call itself costs nothing
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first slice, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
-ALONE_SECONDS = 0.02, 1.0  # on one thread once a team is kept waiting: at first, at most; a try costs 10 ms
+ALONE_SECONDS = 0.1, 1.0  # on one thread once a team is kept waiting: at first, at most; a try costs 10 ms
 BUSY = "the network is in another call that changes it: one at a time, or give each thread a net.copy()"
 REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
