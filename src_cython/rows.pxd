@@ -5,7 +5,11 @@ from libc.stdint cimport int64_t, uint64_t
 
 from real cimport NUMBER_FLOAT16, convert_rows, copy_rows, needs_conversion, real, table
 
+cdef extern from "simd.h" nogil:
+    void SIMD_PREFETCH(const char*)
+
 cdef enum:
+    DRAWN_AHEAD = 32  # a power of two
     GATHERED = 4096  # elements converted before they are looked at: they are still in the first-level cache
 
 
@@ -51,17 +55,30 @@ cdef inline uint64_t mix(uint64_t z) noexcept nogil:
     return z ^ (z >> 31)
 
 
+cdef inline ptrdiff_t drawn_below(ptrdiff_t count, uint64_t state) noexcept nogil:
+    """A number from 0 to count - 1 by 53 random bits as a fraction of 1: the bias is below count / 2^53."""
+    return <ptrdiff_t>(<double>(mix(state) >> 11) * (1.0 / 9007199254740992.0) * <double>count)
+
+
 cdef inline void shuffle_rows(int64_t* order, ptrdiff_t count, uint64_t seed, uint64_t epoch) noexcept nogil:
-    """order = a permutation of 0..count-1 that depends on count, seed and epoch alone (Fisher and Yates)."""
+    """order = a permutation of 0..count-1 that depends on count, seed and epoch alone (Fisher and Yates).
+
+    Partners are drawn DRAWN_AHEAD exchanges ahead, so that those of a large order have been fetched by then.
+    """
     cdef uint64_t state = mix(mix(seed) + epoch)
+    cdef ptrdiff_t partners[DRAWN_AHEAD]
     cdef ptrdiff_t i, j
     cdef int64_t held
     for i in range(count):
         order[i] = i
-    for i in range(count - 1, 0, -1):
-        state += <uint64_t>0x9e3779b97f4a7c15
-        # 53 random bits as a fraction of 1: the bias is below count / 2^53
-        j = <ptrdiff_t>(<double>(mix(state) >> 11) * (1.0 / 9007199254740992.0) * <double>(i + 1))
-        held = order[i]
-        order[i] = order[j]
-        order[j] = held
+    for i in range(count - 1 + DRAWN_AHEAD, 0, -1):
+        if i < count:
+            j = partners[i & (DRAWN_AHEAD - 1)]
+            held = order[i]
+            order[i] = order[j]
+            order[j] = held
+        if i > DRAWN_AHEAD:
+            state += <uint64_t>0x9e3779b97f4a7c15
+            j = drawn_below(i - DRAWN_AHEAD + 1, state)
+            partners[i & (DRAWN_AHEAD - 1)] = j
+            SIMD_PREFETCH(<const char*>(order + j))
