@@ -25,10 +25,11 @@ ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the
 BLOCK_BYTES = 256 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
-# Partial gradients of a tall batch, a power of two: enough for the threads of many processors.  Parameters up
-# to some size cost little to sum up, so that a part is of so many rows at least; others take more, and blocks
-# of as many, each of which adds to every number of a partial gradient.
-FEWEST_PARTIALS, MOST_PARTIALS = 8, 32
+# Partial gradients of a tall batch, a power of two: enough for the threads of many processors, and never of
+# more bytes than that many times X with every A and dZ.  Parameters up to some size cost little to sum up, so
+# that a part is of so many rows at least; others take more, and blocks of as many, each of which adds to all
+# of a partial gradient.
+FEWEST_PARTIALS, MOST_PARTIALS, MOST_ROOM = 8, 32, 2
 FEW_BYTES, PART_ROWS, LARGE_PART_ROWS = 64 * 1024, 128, 256
 EVALUATION_BLOCK = 64  # rows that go through the layers together
 IN_PYTHON = -1  # the kind of a stage that the core does not know
@@ -89,12 +90,6 @@ class Plan:
         """Bytes of a row of x with every A and dZ."""
         return self.dtype.itemsize * (self.in_features + 2 * int(self.field("outputs").sum()))
 
-    def step_bytes(self, batch_size: int) -> int:
-        """Bytes of a step's workspace, about and at most: it grows with the batch, unless that is tall."""
-        partials = self._partials(batch_size)
-        rows = min(batch_size, partials * self._block(batch_size, partials)) if partials else batch_size
-        return rows * self.row_bytes + partials * self.parameter_count * self.dtype.itemsize
-
     def evaluation_flops(self, rows: int) -> int:
         """Flops of a forward pass, a third of a step's."""
         return rows * self.flops_per_row // 3
@@ -108,7 +103,18 @@ class Plan:
         return min(rows, _native.worthwhile_threads(cap, self.evaluation_flops(rows)))
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """Lay out the workspace of a step: input, targets, each A and dZ, W^T where kept, losses, scratch."""
+        """The workspace of a step: X, targets, each A and dZ, W^T where kept, losses, scratch, partials."""
+        stages, layout, count = self._training_layout(batch_size, target_columns, threads)
+        return TrainingSpace(stages, layout, aligned_zeros(count, self.dtype))
+
+    def training_bytes(self, batch_size: int, target_columns: int, threads: int) -> int:
+        """Bytes of the workspace of a step."""
+        return self._training_layout(batch_size, target_columns, threads)[2] * self.dtype.itemsize
+
+    def _training_layout(
+        self, batch_size: int, target_columns: int, threads: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Stages with offsets, the layout of the rest, elements of all."""
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
@@ -139,7 +145,7 @@ class Plan:
         places["partials"], places["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
         places["partial"] = offsets.take(partials * places["partial_row"])
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
-        return TrainingSpace(stages, layout, aligned_zeros(offsets.total, self.dtype))
+        return stages, layout, offsets.total
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
@@ -176,9 +182,10 @@ class Plan:
 
     def _partials(self, batch_size: int) -> int:
         """How many partial gradients a batch's is the sum of; 0 where it is formed whole."""
-        few = self.parameter_count * self.dtype.itemsize <= FEW_BYTES
-        parts = batch_size // (PART_ROWS if few else LARGE_PART_ROWS)
-        return min(1 << parts.bit_length() - 1, MOST_PARTIALS) if parts >= FEWEST_PARTIALS else 0
+        size = self.parameter_count * self.dtype.itemsize
+        parts = batch_size // (PART_ROWS if size <= FEW_BYTES else LARGE_PART_ROWS)
+        parts = min(parts, MOST_PARTIALS, MOST_ROOM * batch_size * self.row_bytes // size)
+        return 1 << parts.bit_length() - 1 if parts >= FEWEST_PARTIALS else 0
 
     def _block(self, batch_size: int, partials: int) -> int:
         """Rows that go through phase 1 together: few, unless the weights would not stay in the cache."""

@@ -97,8 +97,10 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
-    def step_bytes(self, batch_size: int) -> int:
-        return batch_size * self.plan.row_bytes
+    def refuse_large(self, batch_size: int, target_columns: int = 1, threads: int = 1) -> int:
+        size = batch_size * self.plan.row_bytes
+        _check.memory(size, f"a batch of {batch_size} rows")
+        return size
 
     def train(
         self,
@@ -112,8 +114,7 @@ class InterpretedLearner(Learner):
         threads: int,
         rule: str | None = None,
     ) -> int:
-        if order is None:
-            self.refuse_large(batch_size)
+        self.refuse_large(batch_size)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)
         flops = UPDATE_FLOPS * self.parameters.size

@@ -102,8 +102,8 @@ class Learner:
         largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
-        self._kept_rows = self._kept_bytes // plan.row_bytes
         self._training_spaces: dict[_Shape, _Opened] = {}
+        self._has_large_space = False  # among them
         self._evaluation_spaces: dict[_Shape, _Opened] = {}
         for layer, slices in zip(layers, plan.slices, strict=True):
             parameters, gradients = (
@@ -261,12 +261,12 @@ class Learner:
             if len(left):
                 done += self.train(x, y, left, batch_size, step + done, settings, losses[done:], 1, rule)
         if order is None:
-            self.forget_large(batch_size)
+            self.forget_large()
         return done
 
     def _open_training(self, shape: _Shape) -> _Opened:
         """A workspace for steps of one shape, kept: only one call at a time trains."""
-        self.refuse_large(shape[0])
+        self._has_large_space |= self.refuse_large(*shape) > self._kept_bytes
         space = self.plan.training_space(*shape)
         all_rows = np.arange(shape[0], dtype=np.int64)
         opened: _Opened = self.native.open_training(
@@ -312,18 +312,17 @@ class Learner:
             raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {REMEDIES}")
         return float(losses[0]), self.gradients.copy()
 
-    def refuse_large(self, batch_size: int) -> None:
-        """Refuse a batch whose workspace is larger than the machine's memory."""
-        _check.memory(self.step_bytes(batch_size), f"a batch of {batch_size} rows")
+    def refuse_large(self, batch_size: int, target_columns: int = 1, threads: int = 1) -> int:
+        """Bytes of a step's workspace and of the order of its rows, not more than the machine has."""
+        size = self.plan.training_bytes(batch_size, target_columns, threads) + 8 * batch_size
+        _check.memory(size, f"a batch of {batch_size} rows")
+        return size
 
-    def forget_large(self, batch_size: int) -> None:
-        """Let go of the workspaces, once a batch has needed one that is too large to keep."""
-        if batch_size > self._kept_rows and self.step_bytes(batch_size) > self._kept_bytes:
+    def forget_large(self) -> None:
+        """Let go of the workspaces, once there is one that is too large to keep."""
+        if self._has_large_space:
             self._training_spaces.clear()
-
-    def step_bytes(self, batch_size: int) -> int:
-        """Bytes that a step on so many rows takes, about and at most."""
-        return self.plan.step_bytes(batch_size)
+            self._has_large_space = False
 
     def refuse_nonfinite(self, x: Real, y: Real | None) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""

@@ -56,7 +56,7 @@ def fit(
         # Ctrl-C may have come when the epoch's last batch was done, but its loss not in the list.
         if learner.counts[1] - first_epoch > len(history.loss):
             history.loss.append(run.mean_loss())
-        learner.forget_large(run.batch_size)
+        learner.forget_large()
         if bar is not None:
             bar.close()
     return history

@@ -159,6 +159,8 @@ cdef int check_tables(const network* net, bint scored) except -1:
 cdef int check_optimizer(int optimizer, const double* settings, ptrdiff_t given, ptrdiff_t slots) except -1:
     """Refuse an optimiser without the room or the settings it needs."""
     cdef ptrdiff_t wanted = 0
+    if optimizer != GRADIENT and optimizer != SGD and optimizer != ADAM:
+        raise ValueError(f"optimizer is {optimizer}, expected one of {sorted(OPTIMIZERS.values())}")
     if given < (5 if optimizer == ADAM else 4 if optimizer == SGD else 2):
         raise ValueError(f"settings has {given} entries, too few for the optimiser")
     if optimizer != GRADIENT:
@@ -184,8 +186,14 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     """Refuse a workspace that its parts do not fit into."""
     cdef const stage* s
     cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
-    cdef ptrdiff_t rows = threads * job.block if job.partials else batch  # that have their place at a time
-    cdef bint fits = job.block > 0 and job.partials >= 0 and job.input_row >= job.net.x.columns
+    cdef ptrdiff_t rows  # that have their place at a time
+    cdef bint fits = 0 < job.block <= batch and job.input_row >= job.net.x.columns
+    fits &= 0 <= min(
+        job.input, job.faults, job.target, job.values, job.sums, job.scratch, job.partials, job.partial, job.partial_row
+    ) and max(job.input_row, job.scratch_row, job.partials, job.partial_row if job.partials else 0) <= room
+    if not fits:
+        raise ValueError("layout has a place outside of the workspace, or a block larger than the batch")
+    rows = threads * job.block if job.partials else batch
     fits &= job.input + 2 * rows * job.input_row <= room and job.faults + rows <= room
     fits &= job.target + rows * job.net.y.columns <= room and job.sums + rows <= room
     fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
@@ -197,6 +205,7 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     fits &= job.partial + job.partials * job.partial_row <= room
     for i in range(job.net.count):
         s = job.net.stages + i
+        fits &= min(s.output, s.delta, s.transposed, s.transposed_row) >= 0 and s.row <= room
         fits &= s.row >= padded(s.outputs) and s.output + rows * s.row <= room and s.delta + rows * s.row <= room
         if s.transposed_row:
             fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room

@@ -1,9 +1,9 @@
 """The gradient of a tall batch as a sum of partial gradients, each of some of its rows.
 
-Where the parameters are few and the rows many, forming dW over the whole batch would fetch every A and dZ from outer
-caches, half of them from other cores. Instead the rows are cut into parts, whose number depends on shapes alone; a
-thread takes a part through the network block by block, in buffers of its own that stay in the inner caches, and adds
-each block's dW to the part's. Then the partial gradients are summed in order.
+Where the rows are many, forming dW over the whole batch would fetch X, every A and every dZ from outer caches, or from
+memory page by page, and half of them from other cores. Instead the rows are cut into parts, whose number depends on
+shapes alone; a thread takes a part through the network block by block, in buffers of its own that stay in the inner
+caches, and adds each block's dW to the part's. Then the partial gradients are summed in order.
 """
 
 from dense cimport ceil_div, cut

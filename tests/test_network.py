@@ -263,6 +263,20 @@ def test_the_workspace_of_a_large_batch_is_let_go_after_the_call():
     tracemalloc.stop()
 
 
+def test_workspaces_of_many_rows_of_little_are_let_go_too():
+    """3 million rows of one feature take 16 bytes each, in losses and their order."""
+    net = bp.Network([bp.Dense(1, 1)])
+    x, y = np.zeros((3_000_000, 1), np.float32), np.zeros(3_000_000, np.float32)
+    tracemalloc.start()
+    for rows in (3_000_000, 2_999_999):
+        net.partial_fit(x[:rows], y[:rows])
+        kept, peak = tracemalloc.get_traced_memory()
+        assert peak > 48e6
+        assert kept < 2e6
+        tracemalloc.reset_peak()
+    tracemalloc.stop()
+
+
 def test_a_tall_batch_takes_no_room_for_all_of_its_rows():
     """Its 40,000 rows and what 10 layers make of them would be 200 MB."""
     net = bp.Network(bp.mlp([4, *[64] * 10, 1]))

@@ -124,6 +124,49 @@ def test_the_room_of_a_step_does_not_grow_with_the_rows_of_a_tall_batch(dtype):
     """But for a loss a row."""
     for case in (SMALL, LARGE):
         plan = _plan.lower(case.layers(), np.dtype(dtype))
-        sizes = [plan.training_space(rows, 1, 2).array.nbytes - 8 * rows for rows in (40_000, 4_000_000)]
-        assert sizes[0] == pytest.approx(sizes[1], abs=64)
-        assert plan.step_bytes(40_000) == plan.step_bytes(4_000_000)
+        sizes = [plan.training_bytes(rows, 1, 2) for rows in (40_000, 4_000_000)]
+        assert sizes[0] == plan.training_space(40_000, 1, 2).array.nbytes
+        assert sizes[1] - sizes[0] == 8 * (4_000_000 - 40_000)
+
+
+def test_partial_gradients_take_no_more_than_twice_the_room_of_the_rows():
+    """A network of 100 million parameters is no case for copies of them."""
+    case = Case(((10_000, 10_000), "relu", (10_000, 10)), "mse")
+    assert partials(case, 8192) == 0
+    assert partials(case, 100_000) == 32
+
+
+def attempt(core, rows, threads, code=1, settings=(0.0, 0.1, 0.0, 0.0), **layout):
+    """One call of the core's train with an optimiser's code, or with some numbers of the layout changed."""
+    parameters, x, target, _ = problem(SMALL, rows, np.float32)
+    space = _plan.lower(SMALL.layers(), np.dtype(np.float32)).training_space(rows, 5, threads)
+    for field, value in layout.items():
+        space.layout[_plan._native.LAYOUT_FIELDS.index(field)] = value
+    nothing, state = parameters[:0], np.empty((0, parameters.size), np.float32)
+    core.train(
+        space.stages, space.layout, parameters, nothing, state, 3, code, np.array(settings), x, target,
+        np.arange(rows), rows, 0, space.array, np.empty(1), threads,
+    )  # fmt: skip
+
+
+@every_core
+def test_a_layout_that_reaches_beyond_the_workspace_is_refused(core):
+    attempt(core, 1024, 3)
+    for layout in (
+        {"partial": -100_000},
+        {"partials": -1},
+        {"partial_row": 1},
+        {"partial_row": 1 << 40},
+        {"block": 0},
+        {"block": 1 << 62},
+        {"input": -16},
+    ):
+        with pytest.raises(ValueError, match="workspace"):
+            attempt(core, 1024, 3, **layout)
+
+
+@every_core
+def test_an_optimizer_that_is_none_is_refused(core):
+    for code in (-1, 3, 7):
+        with pytest.raises(ValueError, match=f"optimizer is {code}, expected one of"):
+            attempt(core, 8, 1, code, (0.0, 0.1))

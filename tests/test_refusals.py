@@ -313,9 +313,9 @@ def test_a_batch_larger_than_the_machine_is_refused_before_anything_is_allocated
     net = CASES["digits"].network("float32")
     before = numbers(net)
     monkeypatch.setattr(_check, "_machine_memory", lambda: 1 << 20)
-    x, y = CASES["digits"].data(np.random.default_rng(0), 2000)
-    for call in (lambda: net.fit(x, y, batch_size=2000), lambda: net.partial_fit(x, y)):
-        with pytest.raises(MemoryError, match=r"a batch of 2000 rows needs .* GB"):
+    x, y = CASES["digits"].data(np.random.default_rng(0), 1000)
+    for call in (lambda: net.fit(x, y, batch_size=1000), lambda: net.partial_fit(x, y)):
+        with pytest.raises(MemoryError, match=r"a batch of 1000 rows needs .* GB"):
             call()
         assert numbers(net) == before
     assert math.isfinite(net.fit(x, y, batch_size=16).loss[0])

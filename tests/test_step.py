@@ -102,7 +102,9 @@ def test_descent_on_one_row_at_a_time_has_the_bits_of_the_tiles(core, dtype, cas
 @every_dtype
 def test_the_gradient_of_few_outputs_has_the_bits_of_the_plain_product(core, dtype):
     """A step turns dW where the inputs fill its vectors better; the layer on its own does not."""
-    for rows, inputs, outputs in itertools.product((1, 3, 50), (1, 2, 33, 700), range(1, 18)):
+    shapes = [*itertools.product((1, 3, 50), (1, 2, 33, 700), range(1, 18))]
+    shapes += [(2000, 520, 33)]  # the 33rd column is a strip of its own
+    for rows, inputs, outputs in shapes:
         case = Case(((inputs, outputs),), "mse")
         parameters, x, target, _ = problem(case, rows, dtype)
         weight, bias = parameters[:-outputs].reshape(inputs, outputs), parameters[-outputs:]
