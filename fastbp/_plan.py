@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,18 @@ class TrainingSpace:
 
     stages: NDArray[np.int64]
     layout: NDArray[np.int64]
-    array: NDArray[Any]
+    count: int  # elements of the array
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array, there or not."""
+        return self.count * self.dtype.itemsize
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """Taken when it is first asked for."""
+        return aligned_zeros(self.count, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -103,18 +115,7 @@ class Plan:
         return min(rows, _native.worthwhile_threads(cap, self.evaluation_flops(rows)))
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """The workspace of a step: X, targets, each A and dZ, W^T where kept, losses, scratch, partials."""
-        stages, layout, count = self._training_layout(batch_size, target_columns, threads)
-        return TrainingSpace(stages, layout, aligned_zeros(count, self.dtype))
-
-    def training_bytes(self, batch_size: int, target_columns: int, threads: int) -> int:
-        """Bytes of the workspace of a step."""
-        return self._training_layout(batch_size, target_columns, threads)[2] * self.dtype.itemsize
-
-    def _training_layout(
-        self, batch_size: int, target_columns: int, threads: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Stages with offsets, the layout of the rest, elements of all."""
+        """Lay out a step's workspace: X, targets, each A and dZ, W^T if kept, losses, scratch, partials."""
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
@@ -145,7 +146,7 @@ class Plan:
         places["partials"], places["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
         places["partial"] = offsets.take(partials * places["partial_row"])
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
-        return stages, layout, offsets.total
+        return TrainingSpace(stages, layout, offsets.total, self.dtype)
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""

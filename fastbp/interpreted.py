@@ -97,7 +97,7 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
-    def refuse_large(self, batch_size: int, target_columns: int = 1, threads: int = 1) -> int:
+    def refuse_large(self, batch_size: int, space: object = None) -> int:
         size = batch_size * self.plan.row_bytes
         _check.memory(size, f"a batch of {batch_size} rows")
         return size

@@ -266,8 +266,8 @@ class Learner:
 
     def _open_training(self, shape: _Shape) -> _Opened:
         """A workspace for steps of one shape, kept: only one call at a time trains."""
-        self._has_large_space |= self.refuse_large(*shape) > self._kept_bytes
         space = self.plan.training_space(*shape)
+        self._has_large_space |= self.refuse_large(shape[0], space) > self._kept_bytes
         all_rows = np.arange(shape[0], dtype=np.int64)
         opened: _Opened = self.native.open_training(
             space.stages, space.layout, all_rows, self._no_gradients, self.state, space.array
@@ -312,9 +312,9 @@ class Learner:
             raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {REMEDIES}")
         return float(losses[0]), self.gradients.copy()
 
-    def refuse_large(self, batch_size: int, target_columns: int = 1, threads: int = 1) -> int:
-        """Bytes of a step's workspace and of the order of its rows, not more than the machine has."""
-        size = self.plan.training_bytes(batch_size, target_columns, threads) + 8 * batch_size
+    def refuse_large(self, batch_size: int, space: _plan.TrainingSpace | None = None) -> int:
+        """Bytes of a step's workspace, on one thread or as given, and its rows' order: no more than exist."""
+        size = (space or self.plan.training_space(batch_size, 1, 1)).nbytes + 8 * batch_size
         _check.memory(size, f"a batch of {batch_size} rows")
         return size
 

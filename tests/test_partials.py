@@ -124,7 +124,7 @@ def test_the_room_of_a_step_does_not_grow_with_the_rows_of_a_tall_batch(dtype):
     """But for a loss a row."""
     for case in (SMALL, LARGE):
         plan = _plan.lower(case.layers(), np.dtype(dtype))
-        sizes = [plan.training_bytes(rows, 1, 2) for rows in (40_000, 4_000_000)]
+        sizes = [plan.training_space(rows, 1, 2).nbytes for rows in (40_000, 4_000_000)]
         assert sizes[0] == plan.training_space(40_000, 1, 2).array.nbytes
         assert sizes[1] - sizes[0] == 8 * (4_000_000 - 40_000)
 
