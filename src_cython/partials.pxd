@@ -9,7 +9,7 @@ caches, and adds each block's dW to the part's. Then the partial gradients are s
 from dense cimport ceil_div, cut
 from optimizers cimport GRADIENT, GRADIENT_SUM, is_update, rule_at, update_rule
 from phases cimport (
-    STRIP_SCRATCH, apply_gradient, backpropagate_rows, block_of, gather_batch, gradient_vectors, mini_batch, training,
+    STRIP_SCRATCH, apply_gradient, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, training,
     transpose_weights, update_parameters,
 )
 from real cimport real, sum_rows
@@ -35,7 +35,7 @@ cdef inline void differentiate_part(
     cdef training own = job[0]
     cdef ptrdiff_t first = cut(batch.size, job.partials, number), end = cut(batch.size, job.partials, number + 1), i
     cdef mini_batch part = block_of(job, batch, first, end - first)
-    cdef ptrdiff_t blocks = max(1, ceil_div(part.size, job.block)), length = gradient_vectors(&job.net, workspace)
+    cdef ptrdiff_t blocks = max(1, ceil_div(part.size, job.block)), length = gradient_length(&job.net, workspace)
     cdef mini_batch block, following = part_block(job, &part, blocks, 0, thread)
     cdef update_rule rule = rule_at(GRADIENT, job.settings, 0)
     own.gradients = workspace + job.partial + number * job.partial_row

@@ -238,16 +238,25 @@ cdef inline void update_strip(
 
 
 cdef inline ptrdiff_t first_tile(ptrdiff_t begin, ptrdiff_t tile, ptrdiff_t tiles) noexcept nogil:
-    """Number of the tiles of a strip, each ``tile`` long, that start before ``begin``."""
-    return min(ceil_div(begin, tile), tiles) if begin > 0 else 0
+    """Number of the tiles of a strip, each ``tile`` long, of which more than half lies before ``begin``."""
+    return min((begin + (tile - 1) // 2) // tile, tiles) if begin > 0 else 0
 
 
-cdef inline ptrdiff_t gradient_vectors(const network* net, const real* like) noexcept nogil:
-    """Length of phase 2: the vectors of every dW, a register tile's rows together counting once."""
+cdef inline ptrdiff_t tile_length(const stage* s, const real* like, ptrdiff_t columns) noexcept nogil:
+    """Length in phase 2 of a register tile of so many columns of a stage's dW, the same for the last of them."""
+    if worth_turning(like, s.inputs, s.outputs):
+        return ceil_div(columns * ceil_div(s.inputs, lanes(like)), ceil_div(s.inputs, TILE_ROWS))
+    return min(s.inputs, TILE_ROWS) * ceil_div(columns, lanes(like))
+
+
+cdef inline ptrdiff_t gradient_length(const network* net, const real* like) noexcept nogil:
+    """Length of phase 2: of the register tiles of every dW."""
+    cdef const stage* s
     cdef ptrdiff_t total = 0, i
     for i in range(net.count):
-        if net.stages[i].kind == DENSE:
-            total += ceil_div(net.stages[i].inputs, TILE_ROWS) * ceil_div(net.stages[i].outputs, lanes(like))
+        s = net.stages + i
+        if s.kind == DENSE:
+            total += ceil_div(s.inputs, TILE_ROWS) * tile_length(s, like, s.outputs)
     return total
 
 
@@ -274,7 +283,7 @@ cdef inline void update_parameters(
         tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, depth, s.outputs), 0
         for strip in range(strips if s.kind == DENSE else 0):
             left, right = right, vector_cut(x, s.outputs, strips, strip + 1)
-            length = ceil_div(right - left, lanes(x))
+            length = tile_length(s, x, right - left)
             first, last = first_tile(begin - passed, length, tiles), first_tile(end - passed, length, tiles)
             passed += tiles * length
             if first == last:
@@ -286,11 +295,11 @@ cdef inline void update_parameters(
             if right - left >= lanes(x) and worth_packing(x, dz_row, last - first):  # else it may be turned
                 pack_panels(packed, dz, dz_row, batch.size, right - left)
                 dz, dz_row = packed, 0
-            tile, bottom = first, cut(s.inputs, tiles, first)
+            tile, bottom = first, first * TILE_ROWS
             while tile < last:
                 gathered = rows_due(job, following.size, passed - (tiles - tile) * length, total)
                 tile = min(tile + strip_tiles(right - left), last)
-                top, bottom = bottom, cut(s.inputs, tiles, tile)
+                top, bottom = bottom, min(tile * TILE_ROWS, s.inputs)
                 reached = rows_due(job, following.size, passed - (tiles - tile) * length, total)
                 wanted.first, wanted.last = gathered, reached if rows_are_far else gathered
                 wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)

@@ -18,10 +18,10 @@ from online cimport descends_row_by_row, train_row_by_row
 from optimizers cimport rule_at, update_rule
 from partials cimport differentiate_part, update_by_partials
 from phases cimport (
-    STRIP_SCRATCH, backpropagate_rows, block_of, gather_batch, gradient_vectors, mini_batch, mini_batch_at, training,
+    STRIP_SCRATCH, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, mini_batch_at, training,
     transpose_weights, update_parameters,
 )
-from real cimport TILE_ROWS, lanes, real
+from real cimport lanes, real
 from stages cimport network
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_watch
 
@@ -60,10 +60,10 @@ cdef inline void second_phase(
     const training* job, const update_rule* rule, const mini_batch* batch, const mini_batch* following,
     real* workspace, real* scratch, team_gate* gate, ptrdiff_t length, int thread, int team,
 ) noexcept nogil:
-    """What this thread comes to take of phase 2; ``length`` as of `gradient_vectors`."""
+    """What this thread comes to take of phase 2; ``length`` as of `gradient_length`."""
     cdef int queues = team_queues(team), shares = 1, pieces, piece
     if team > 1 and job.partials == 0:
-        shares = piece_count(2 * TILE_ROWS * lanes(workspace) * length * batch.size // queues)
+        shares = piece_count(2 * lanes(workspace) * length * batch.size // queues)
     pieces = queues * shares
     piece = team_take(gate, thread, team, shares)
     while piece >= 0:
@@ -86,7 +86,7 @@ cdef inline ptrdiff_t train_batches(
     """
     cdef const network* net = &job.net
     cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs, batches = ceil_div(job.rows, job.batch_size), number, i
-    cdef ptrdiff_t length = gradient_vectors(net, workspace)
+    cdef ptrdiff_t length = gradient_length(net, workspace)
     cdef double scale, loss
     cdef update_rule rule
     cdef mini_batch batch, following = mini_batch_at(job, 0)

@@ -311,20 +311,23 @@ static void FN(descend)(real_t *dx, real_t *w, const real_t *x, const real_t *z,
     }
 }
 
-/* out (n, m) = transpose of matrix (m, n): square blocks, then what is left element by element. */
+/* out (n, m) = transpose of matrix (m, n), the two apart: square blocks, of which the last of a row or column lies over
+ * part of the one before it, or element by element where there is no room for one. */
 static void FN(transpose)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t row, ptrdiff_t m,
                           ptrdiff_t n) {
     enum { BLOCK = FN(BLOCK) };
-    ptrdiff_t i = 0;
-    for (; i + BLOCK <= m; i += BLOCK) {
-        ptrdiff_t j = 0;
-        for (; j + BLOCK <= n; j += BLOCK)
-            FN(transpose_block)(out + j * out_row + i, out_row, matrix + i * row + j, row);
-        for (; j < n; j++)
-            for (ptrdiff_t r = i; r < i + BLOCK; r++) out[j * out_row + r] = matrix[r * row + j];
+    if (m < BLOCK || n < BLOCK) {
+        for (ptrdiff_t i = 0; i < m; i++)
+            for (ptrdiff_t j = 0; j < n; j++) out[j * out_row + i] = matrix[i * row + j];
+        return;
     }
-    for (; i < m; i++)
-        for (ptrdiff_t j = 0; j < n; j++) out[j * out_row + i] = matrix[i * row + j];
+    for (ptrdiff_t i = 0; i < m; i += BLOCK) {
+        const ptrdiff_t top = i < m - BLOCK ? i : m - BLOCK;
+        for (ptrdiff_t j = 0; j < n; j += BLOCK) {
+            const ptrdiff_t left = j < n - BLOCK ? j : n - BLOCK;
+            FN(transpose_block)(out + left * out_row + top, out_row, matrix + top * row + left, row);
+        }
+    }
 }
 
 /* out (depth, whole vectors) = a panel of n columns of matrix (depth, ...), zero where it ends inside a vector. */
