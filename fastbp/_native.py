@@ -239,8 +239,9 @@ def set_num_threads(threads: int | None) -> None:
     ----------
     threads : int or None
         At least 1; None goes back to ``FASTBP_NUM_THREADS``, ``OMP_NUM_THREADS`` or the cores this process
-        may use.  Small networks use fewer: where threads stop paying is decided from their shapes.  The first
-        calls of a Python thread do, too, until they have computed enough to pay for starting the others.
+        may use.  Small networks use fewer: where threads stop paying is decided from their shapes, and
+        training goes on with one while that proves to be faster.  The first calls of a Python thread use one,
+        too, until they have computed enough to pay for starting the others.
 
     Raises
     ------

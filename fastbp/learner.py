@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from threading import get_ident
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, _native, _plan, metrics
+from fastbp.exclusive import BUSY, calls, exclusive
 from fastbp.layers import Layer
 from fastbp.losses import Loss
 from fastbp.metrics import History
 from fastbp.optimizers import Optimizer
+from fastbp.pace import SLICE_SECONDS, Pace
 
-SLICE_SECONDS = 0.05  # what a native call lasts: Ctrl-C answers at once, the call itself costs nothing
-FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first slice, and the parts of an evaluation
+FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
-ALONE_SECONDS = 0.1, 1.0  # on one thread once a team is kept waiting: at first, at most; a try costs 10 ms
-BUSY = "the network is in another call that changes it: one at a time, or give each thread a net.copy()"
 REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
 KEPT_BYTES = 32 << 20  # of a step's workspace, or 4 times the parameters: what is larger goes after the call
@@ -37,32 +34,6 @@ _Opened = tuple[Any, ...]  # what calls of one shape have in common, as memoryvi
 _NO_COUNTS = (0, 0)
 _UNTRAINED = np.full(1, math.nan)
 _NO_EPOCH = -1  # batches that never are as many as an epoch has
-
-_Result = TypeVar("_Result")
-_Arguments = ParamSpec("_Arguments")
-
-_calls: dict[Learner, list[int]] = {}  # a call that changes a learner: a list of its thread's number
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_calls.clear)  # the threads of those calls did not come along
-
-
-def exclusive(
-    function: Callable[Concatenate[Learner, _Arguments], _Result],
-) -> Callable[Concatenate[Learner, _Arguments], _Result]:
-    """A function that changes a learner, made to refuse a call while another such call is at work on it."""
-
-    @wraps(function)
-    def alone(learner: Learner, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
-        call = [get_ident()]
-        try:
-            if _calls.setdefault(learner, call) is not call:
-                raise RuntimeError(BUSY)
-            return function(learner, *arguments, **options)
-        finally:  # nothing is called here: Ctrl-C strikes after a call, and would leave the network locked
-            if learner in _calls and _calls[learner] is call:
-                del _calls[learner]
-
-    return alone
 
 
 class Learner:
@@ -91,14 +62,13 @@ class Learner:
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
-        self.pace = 0, 0, 0.0  # of the last slice: rows a batch, threads, batches that SLICE_SECONDS hold
+        self._paces: dict[tuple[int, int], Pace] = {}
         self._no_gradients: Real = np.empty(0, dtype)
         self._no_state: Real = np.empty((0, count), dtype)
         self._snapshot: Snapshot | None = None
         self._constant_settings: NDArray[np.float64] | None = None
         if not callable(optimizer.lr):
             self._constant_settings = self.settings()
-        self._alone_until, self._alone_for = 0.0, ALONE_SECONDS[0]  # on the monotonic clock; seconds
         largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
@@ -184,7 +154,7 @@ class Learner:
         """Copies of the numbers, all of one moment; the thread that trains may ask, between native calls."""
         before = self.progress
         numbers = {"parameters": self.parameters.copy(), "state": self.state.copy(), "counts": self.counts}
-        call = _calls.get(self)
+        call = calls.get(self)
         if self.progress is not before or (call is not None and call[0] != get_ident()):
             raise RuntimeError(BUSY)
         return numbers
@@ -215,26 +185,28 @@ class Learner:
         step: int,
         settings: NDArray[np.float64],
         losses: NDArray[np.float64],
-        threads: int,
+        cap: int,
         rule: str | None = None,
     ) -> int:
         """Train on the rows in ``order``, batch by batch; how many until a loss was not finite.
 
         ``order`` None: on all as one batch.  ``rule`` "gradient": store the gradient instead of updating.
         """
-        threads = self.plan.training_threads(batch_size, threads)
-        if threads > 1 and self._alone_until and time.monotonic() < self._alone_until:
-            threads = 1
-        shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
+        pace = self.pace(batch_size, cap)
+        shape = batch_size, 1 if y.ndim == 1 else y.shape[1], pace.team
         opened = self._training_spaces.get(shape) or self._open_training(shape)
         stages, layout, all_rows, gradients, state, workspace = opened
         rows = all_rows if order is None else order
+        steps = 1 if order is None else -(-len(rows) // batch_size)
+        threads = pace.threads
         if threads > 1:
             threads = _native.started_threads(threads, self.plan.step_flops(len(rows)))
+        timed = rule is None and (pace.team > 1 or order is not None)
+        start = time.perf_counter() if timed else 0.0
         if rule == "gradient":
             gradients, state = self.gradients, self._no_state
         done: int
-        done, kept_waiting = self.native.train(
+        done, hindered = self.native.train(
             stages,
             layout,
             self.parameters,
@@ -252,17 +224,24 @@ class Learner:
             losses,
             threads,
         )
-        if threads > 1:
-            self._alone_for = max(self._alone_for / 2, ALONE_SECONDS[0])
-        if kept_waiting:
-            self._alone_for = min(3 * self._alone_for, ALONE_SECONDS[1])
-            self._alone_until = time.monotonic() + self._alone_for
+        if timed and (hindered or done == steps):  # else fewer were done in that time
+            pace.took(threads, done, start, hindered)
+        if hindered and done < steps:
             left = rows[done * batch_size :]
-            if len(left):
-                done += self.train(x, y, left, batch_size, step + done, settings, losses[done:], 1, rule)
+            done += self.train(x, y, left, batch_size, step + done, settings, losses[done:], cap, rule)
         if order is None:
             self.forget_large()
         return done
+
+    def pace(self, batch_size: int, cap: int) -> Pace:
+        """What is known of steps of so many rows on at most ``cap`` threads."""
+        pace = self._paces.get((batch_size, cap))
+        if pace is None:
+            if len(self._paces) >= KEPT_SPACES:
+                self._paces.clear()
+            guess = self.plan.step_flops(batch_size) / FIRST_RATE
+            pace = self._paces[batch_size, cap] = Pace(self.plan.training_threads(batch_size, cap), guess)
+        return pace
 
     def _open_training(self, shape: _Shape) -> _Opened:
         """A workspace for steps of one shape, kept: only one call at a time trains."""
@@ -279,7 +258,7 @@ class Learner:
         """One update on all rows as one batch; gives the loss before it."""
         call = [get_ident()]
         try:  # as in exclusive, without what a call through a wrapper costs one step of a small network
-            if _calls.setdefault(self, call) is not call:
+            if calls.setdefault(self, call) is not call:
                 raise RuntimeError(BUSY)
             losses = _UNTRAINED.copy()
             settings = self.settings()
@@ -292,8 +271,8 @@ class Learner:
                 self._refuse_update(x, y, float(losses[0]))
             return float(losses[0])
         finally:
-            if self in _calls and _calls[self] is call:
-                del _calls[self]
+            if self in calls and calls[self] is call:
+                del calls[self]
 
     def _refuse_update(self, x: Real, y: Real, loss: float) -> NoReturn:
         self.refuse_nonfinite(x, y)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-import time
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _check, _native
-from fastbp.learner import FIRST_RATE, REMEDIES, SLICE_SECONDS, Learner, Progress, Real, Snapshot, exclusive
+from fastbp.exclusive import exclusive
+from fastbp.learner import REMEDIES, Learner, Progress, Real, Snapshot
 from fastbp.metrics import History
 
 SNAPSHOT_STEPS, SNAPSHOT_ROWS = 256, 8192  # a copy of everything after so many costs under 2 % of them
@@ -84,9 +84,7 @@ class _Run:
         self.order = np.arange(rows, dtype=np.int64)
         self.batches = -(-rows // batch_size)
         self.losses = np.empty(self.batches)
-        if learner.pace[:2] != (batch_size, threads):
-            slow = SLICE_SECONDS * FIRST_RATE / learner.plan.step_flops(batch_size)
-            learner.pace = batch_size, threads, slow
+        self.pace = learner.pace(batch_size, threads)
         self.history, self.history_before = history, learner.history
         self.start: Snapshot | None = learner.snapshot()  # until every row has been read
         self.snapshot = self.start  # the last that is finite, or else the start
@@ -109,7 +107,7 @@ class _Run:
         while done < self.batches:
             step = first_step + done
             to_snapshot = self.snapshot_steps - step % self.snapshot_steps
-            count = min(max(1, int(learner.pace[2])), self.batches - done, to_snapshot)
+            count = min(self.pace.steps, self.batches - done, to_snapshot)
             finite = self._train_slice(done, count, step, settings)
             done += finite
             if finite < count:
@@ -152,16 +150,12 @@ class _Run:
         raise FloatingPointError(f"{reason} {where}; {outcome}; {REMEDIES}")
 
     def _train_slice(self, done: int, count: int, step: int, settings: NDArray[np.float64]) -> int:
-        """Train ``count`` batches from batch ``done`` on, and set the pace for the next slice."""
+        """Train ``count`` batches from batch ``done`` on; how many until a loss was not finite."""
         order = self.order[done * self.batch_size : (done + count) * self.batch_size]
         losses = self.losses[done : done + count]
-        start = time.perf_counter()
         finite = self.learner.train(
             self.x, self.y, order, self.batch_size, step, settings, losses, self.threads
         )
-        if finite == count:  # else fewer were done in that time
-            pace = SLICE_SECONDS * count / max(time.perf_counter() - start, 1e-9)
-            self.learner.pace = self.batch_size, self.threads, pace
         if self.bar is not None:
             self.bar.update(finite)
         return finite
