@@ -7,6 +7,7 @@ by their kernels, the others by their own methods, and ends with one native call
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from fastbp.layers import Arrays, Layer
 from fastbp.learner import Learner, Real
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
+from fastbp.pace import Pace
 
 UPDATE_FLOPS = 10  # an update of one parameter, roughly: whether a second thread pays
 
@@ -97,10 +99,12 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
-    def refuse_large(self, batch_size: int, space: object = None) -> int:
-        size = batch_size * self.plan.row_bytes
-        _check.memory(size, f"a batch of {batch_size} rows")
-        return size
+    def pace(self, batch_size: int, cap: int) -> Pace:
+        return super().pace(batch_size, 1)  # each layer decides for itself
+
+    def prepare(self, batch_size: int, y: Real, threads: int) -> tuple[()]:
+        _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
+        return ()
 
     def train(
         self,
@@ -111,18 +115,20 @@ class InterpretedLearner(Learner):
         step: int,
         settings: NDArray[np.float64],
         losses: NDArray[np.float64],
-        threads: int,
+        cap: int,
         rule: str | None = None,
     ) -> int:
-        self.refuse_large(batch_size)
+        start = time.perf_counter()
+        pace = self.pace(batch_size, cap)
+        self.prepare(batch_size, y, pace.team)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)
         flops = UPDATE_FLOPS * self.parameters.size
-        team = _native.started_threads(_native.worthwhile_threads(threads, flops), batches * flops)
+        team = _native.started_threads(_native.worthwhile_threads(cap, flops), batches * flops)
         try:
             for batch in range(batches):
                 span = slice(batch * batch_size, (batch + 1) * batch_size)
-                loss = self._propagate(x, y, span if order is None else order[span], threads)
+                loss = self._propagate(x, y, span if order is None else order[span], cap)
                 if rule == "gradient" or not math.isfinite(loss):
                     losses[batch] = loss
                 if not math.isfinite(loss):
@@ -143,6 +149,7 @@ class InterpretedLearner(Learner):
         finally:
             for layer in self.layers:  # backward needs a forward of the caller's
                 layer._kept = None
+        pace.took(pace.team, batches, start)
         return batches
 
     def _propagate(self, x: Real, y: Real, rows: slice | NDArray[np.int64], threads: int) -> float:

@@ -193,9 +193,7 @@ class Learner:
         ``order`` None: on all as one batch.  ``rule`` "gradient": store the gradient instead of updating.
         """
         pace = self.pace(batch_size, cap)
-        shape = batch_size, 1 if y.ndim == 1 else y.shape[1], pace.team
-        opened = self._training_spaces.get(shape) or self._open_training(shape)
-        stages, layout, all_rows, gradients, state, workspace = opened
+        stages, layout, all_rows, gradients, state, workspace = self.prepare(batch_size, y, pace.team)
         rows = all_rows if order is None else order
         steps = 1 if order is None else -(-len(rows) // batch_size)
         threads = pace.threads
@@ -243,10 +241,19 @@ class Learner:
             pace = self._paces[batch_size, cap] = Pace(self.plan.training_threads(batch_size, cap), guess)
         return pace
 
+    def prepare(self, batch_size: int, y: Real, threads: int) -> _Opened:
+        """A workspace for steps of one shape, kept: only one call at a time trains.
+
+        One that is larger than the memory there is is refused.
+        """
+        shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
+        return self._training_spaces.get(shape) or self._open_training(shape)
+
     def _open_training(self, shape: _Shape) -> _Opened:
-        """A workspace for steps of one shape, kept: only one call at a time trains."""
         space = self.plan.training_space(*shape)
-        self._has_large_space |= self.refuse_large(shape[0], space) > self._kept_bytes
+        size = space.nbytes + 8 * shape[0]  # with the rows' order
+        _check.memory(size, f"a batch of {shape[0]} rows")
+        self._has_large_space |= size > self._kept_bytes
         all_rows = np.arange(shape[0], dtype=np.int64)
         opened: _Opened = self.native.open_training(
             space.stages, space.layout, all_rows, self._no_gradients, self.state, space.array
@@ -290,12 +297,6 @@ class Learner:
             self.refuse_nonfinite(x, y)
             raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {REMEDIES}")
         return float(losses[0]), self.gradients.copy()
-
-    def refuse_large(self, batch_size: int, space: _plan.TrainingSpace | None = None) -> int:
-        """Bytes of a step's workspace, on one thread or as given, and its rows' order: no more than exist."""
-        size = (space or self.plan.training_space(batch_size, 1, 1)).nbytes + 8 * batch_size
-        _check.memory(size, f"a batch of {batch_size} rows")
-        return size
 
     def forget_large(self) -> None:
         """Let go of the workspaces, once there is one that is too large to keep."""

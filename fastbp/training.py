@@ -36,7 +36,6 @@ def fit(
     verbose: bool | None,
 ) -> History:
     """Train for some epochs; the arguments of `Network.fit`, checked."""
-    learner.refuse_large(min(batch_size, len(x)))
     history = History()
     run = _Run(learner, x, y, min(batch_size, len(x)), shuffle, threads, history)
     bar = run.bar = progress_bar(verbose, epochs * run.batches, "batch")
@@ -75,6 +74,8 @@ class _Run:
         threads: int,
         history: History,
     ) -> None:
+        self.pace = learner.pace(batch_size, threads)
+        learner.prepare(batch_size, y, self.pace.team)
         rows = len(x)
         self.learner = learner
         self.x, self.y = x, y
@@ -84,7 +85,6 @@ class _Run:
         self.order = np.arange(rows, dtype=np.int64)
         self.batches = -(-rows // batch_size)
         self.losses = np.empty(self.batches)
-        self.pace = learner.pace(batch_size, threads)
         self.history, self.history_before = history, learner.history
         self.start: Snapshot | None = learner.snapshot()  # until every row has been read
         self.snapshot = self.start  # the last that is finite, or else the start

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "pace": set(),
     "exclusive": set(),
     "learner": {"_plan", "_check", "_native", "metrics", "pace", "exclusive"} | DESCRIPTIONS,
-    "interpreted": {"learner", "_check", "_native", "metrics"} | DESCRIPTIONS,
+    "interpreted": {"learner", "pace", "_check", "_native", "metrics"} | DESCRIPTIONS,
     "training": {"learner", "exclusive", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
