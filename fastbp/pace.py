@@ -16,6 +16,9 @@ GROWTH = 8  # times as many steps as in the call before, at the most: the first 
 TRIAL_SECONDS = 0.002
 FIRST_TRIAL, NEXT_TRIAL = 0.01, 0.2  # seconds until one
 TRIAL_SHARE = 0.01  # of all time goes to trials, where one lasts longer than it was meant to
+TRIED_SECONDS = (
+    0.2  # by the guess: with longer steps a team is not left for a trial, unless it is kept waiting
+)
 GAIN = 0.9  # of the time that the present way takes is what the other must take at the most
 
 
@@ -27,7 +30,7 @@ class Pace:
     threads : int
         What a step is worth: the team.
     seconds : float
-        A guess at what one takes.
+        A guess at what one takes, too high rather than too low.
 
     Attributes
     ----------
@@ -41,6 +44,7 @@ class Pace:
         self.team = self.threads = threads
         self._step, self._most = seconds, max(1, int(TRIAL_SECONDS / seconds))  # by the last call
         self._least = self._rival = math.inf  # seconds of a step, of this way and in a trial of the other
+        self._tries = seconds < TRIED_SECONDS
         self._trying, self._tried = False, 0.0  # seconds that the present trial has lasted
         self._due = time.perf_counter() + FIRST_TRIAL if threads > 1 else math.inf
 
@@ -61,7 +65,7 @@ class Pace:
             self._tried += now - start
             if self._tried > TRIAL_SECONDS / 2:
                 self._decide(now)
-        elif hindered or now > self._due:
+        elif hindered or (now > self._due and (self._tries or self.threads == 1)):
             self._turn()
             self._trying, self._tried = True, 0.0
             self._rival, self._least = self._step if hindered else self._least, math.inf

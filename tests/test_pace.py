@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastbp import pace
-from fastbp.pace import GAIN, GROWTH, NEXT_TRIAL, SLICE_SECONDS, TRIAL_SECONDS, Pace
+from fastbp.pace import GAIN, GROWTH, NEXT_TRIAL, SLICE_SECONDS, TRIAL_SECONDS, TRIED_SECONDS, Pace
 
 TEAM = 4
 
@@ -59,6 +59,16 @@ def test_a_pace_follows_the_machine_when_that_changes(clock):
         run(clock, paced, 3 * NEXT_TRIAL, steps.get)
         spent = run(clock, paced, 2.0, steps.get)
         assert spent[slow] < 0.03 * sum(spent.values())
+
+
+def test_a_long_step_leaves_its_team_only_where_that_was_kept_waiting(clock):
+    paced = Pace(TEAM, TRIED_SECONDS)
+    assert run(clock, paced, 20.0, {1: 0.4, TEAM: 0.1}.get)[1] == 0.0
+    call(clock, paced, TEAM, 1, 2.0, hindered=True)
+    run(clock, paced, 20.0, {1: 0.4, TEAM: 2.0}.get)
+    assert paced.threads == 1
+    run(clock, paced, 400.0, {1: 0.4, TEAM: 0.1}.get)
+    assert paced.threads == TEAM
 
 
 def test_a_trial_that_gains_little_changes_nothing(clock):
