@@ -18,6 +18,7 @@ OPTIMIZERS: Final[dict[str, int]]
 STAGE_KINDS: Final[dict[str, int]]
 STAGE_FIELDS: Final[tuple[str, ...]]
 LAYOUT_FIELDS: Final[tuple[str, ...]]
+CLOCK_FIELDS: Final[tuple[str, ...]]
 BUILD: Final[dict[str, Any]]
 
 _Real = NDArray[np.float32] | NDArray[np.float64]
@@ -39,6 +40,7 @@ def train(
     workspace: _Real,
     losses: NDArray[np.float64],
     threads: int,
+    clock: NDArray[np.float64] | None = None,
 ) -> tuple[int, bool]: ...
 def evaluate(
     stages: NDArray[np.int64],

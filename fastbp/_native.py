@@ -86,6 +86,7 @@ OPTIMIZERS: dict[str, int] = core.OPTIMIZERS
 STAGE_KINDS: dict[str, int] = core.STAGE_KINDS
 STAGE_FIELDS: tuple[str, ...] = core.STAGE_FIELDS
 LAYOUT_FIELDS: tuple[str, ...] = core.LAYOUT_FIELDS
+CLOCK_FIELDS: tuple[str, ...] = core.CLOCK_FIELDS
 BUILD: dict[str, Any] = core.BUILD
 shuffle, openmp_limit = core.shuffle, core.openmp_limit
 

@@ -99,8 +99,8 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
-    def pace(self, batch_size: int, cap: int) -> Pace:
-        return super().pace(batch_size, 1)  # each layer decides for itself
+    def pace(self, batch_size: int, cap: int, rule: str | None = None) -> Pace:
+        return super().pace(batch_size, 1, rule)  # each layer decides for itself
 
     def prepare(self, batch_size: int, y: Real, threads: int) -> tuple[()]:
         _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
@@ -119,7 +119,7 @@ class InterpretedLearner(Learner):
         rule: str | None = None,
     ) -> int:
         start = time.perf_counter()
-        pace = self.pace(batch_size, cap)
+        pace = self.pace(batch_size, cap, rule)
         self.prepare(batch_size, y, pace.team)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)

@@ -23,6 +23,7 @@ FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and t
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
 REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
+KEPT_PACES = 64
 KEPT_BYTES = 32 << 20  # of a step's workspace, or 4 times the parameters: what is larger goes after the call
 
 Real = NDArray[Any]
@@ -62,7 +63,8 @@ class Learner:
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
-        self._paces: dict[tuple[int, int], Pace] = {}
+        self.clock: NDArray[np.float64] | None = None  # where the core adds up what its phases took
+        self._paces: dict[tuple[int, int, str | None], Pace] = {}
         self._no_gradients: Real = np.empty(0, dtype)
         self._no_state: Real = np.empty((0, count), dtype)
         self._snapshot: Snapshot | None = None
@@ -191,15 +193,16 @@ class Learner:
         """Train on the rows in ``order``, batch by batch; how many until a loss was not finite.
 
         ``order`` None: on all as one batch.  ``rule`` "gradient": store the gradient instead of updating.
+        What a team leaves that breaks up, since its threads are kept waiting, goes on as the pace says.
         """
-        pace = self.pace(batch_size, cap)
+        pace = self.pace(batch_size, cap, rule)
         stages, layout, all_rows, gradients, state, workspace = self.prepare(batch_size, y, pace.team)
         rows = all_rows if order is None else order
         steps = 1 if order is None else -(-len(rows) // batch_size)
         threads = pace.threads
         if threads > 1:
             threads = _native.started_threads(threads, self.plan.step_flops(len(rows)))
-        timed = rule is None and (pace.team > 1 or order is not None)
+        timed = pace.team > 1 or order is not None
         start = time.perf_counter() if timed else 0.0
         if rule == "gradient":
             gradients, state = self.gradients, self._no_state
@@ -221,31 +224,32 @@ class Learner:
             workspace,
             losses,
             threads,
+            self.clock,
         )
         if timed and (hindered or done == steps):  # else fewer were done in that time
             pace.took(threads, done, start, hindered)
-        if hindered and done < steps:
-            left = rows[done * batch_size :]
-            done += self.train(x, y, left, batch_size, step + done, settings, losses[done:], cap, rule)
+        while hindered and done < steps:  # the team broke up
+            some = min(pace.steps, steps - done)
+            part = rows[done * batch_size : (done + some) * batch_size]
+            made = self.train(x, y, part, batch_size, step + done, settings, losses[done:], cap, rule)
+            done, hindered = done + made, made == some
         if order is None:
             self.forget_large()
         return done
 
-    def pace(self, batch_size: int, cap: int) -> Pace:
+    def pace(self, batch_size: int, cap: int, rule: str | None = None) -> Pace:
         """What is known of steps of so many rows on at most ``cap`` threads."""
-        pace = self._paces.get((batch_size, cap))
+        key = batch_size, cap, rule
+        pace = self._paces.get(key)
         if pace is None:
-            if len(self._paces) >= KEPT_SPACES:
-                self._paces.clear()
+            if len(self._paces) >= KEPT_PACES:
+                del self._paces[next(iter(self._paces))]  # the one that has been there longest
             guess = self.plan.step_flops(batch_size) / FIRST_RATE
-            pace = self._paces[batch_size, cap] = Pace(self.plan.training_threads(batch_size, cap), guess)
+            pace = self._paces[key] = Pace(self.plan.training_threads(batch_size, cap), guess)
         return pace
 
     def prepare(self, batch_size: int, y: Real, threads: int) -> _Opened:
-        """A workspace for steps of one shape, kept: only one call at a time trains.
-
-        One that is larger than the memory there is is refused.
-        """
+        """A workspace for steps of one shape, kept for later calls; refused where memory does not suffice."""
         shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
         return self._training_spaces.get(shape) or self._open_training(shape)
 

@@ -13,12 +13,12 @@ import time
 
 SLICE_SECONDS = 0.05  # what a native call lasts: Ctrl-C answers at once, the call itself costs nothing
 GROWTH = 8  # times as many steps as in the call before, at the most: the first calls cannot know the pace
-TRIAL_SECONDS = 0.002
-FIRST_TRIAL, NEXT_TRIAL = 0.01, 0.2  # seconds until one
-TRIAL_SHARE = 0.01  # of all time goes to trials, where one lasts longer than it was meant to
-TRIED_SECONDS = (
-    0.2  # by the guess: with longer steps a team is not left for a trial, unless it is kept waiting
-)
+WINDOW_SECONDS = 0.001  # at least, of calls that are looked at together
+# Windows of a trial of one thread, and of a team: its threads have slept, and may begin on one processor.
+ALONE_WINDOWS, TEAM_WINDOWS = 2, 8
+FIRST_TRIAL, NEXT_TRIAL = 0.01, 0.2  # seconds of work until one
+TRIAL_SHARE = 0.01  # of all work that trials are, where they last longer
+TRIED_SECONDS = 0.2  # guessed: a team is not left for a trial of longer steps unless it was kept waiting
 GAIN = 0.9  # of the time that the present way takes is what the other must take at the most
 
 
@@ -30,7 +30,7 @@ class Pace:
     threads : int
         What a step is worth: the team.
     seconds : float
-        A guess at what one takes, too high rather than too low.
+        A guess at what one takes.
 
     Attributes
     ----------
@@ -42,40 +42,47 @@ class Pace:
 
     def __init__(self, threads: int, seconds: float) -> None:
         self.team = self.threads = threads
-        self._step, self._most = seconds, max(1, int(TRIAL_SECONDS / seconds))  # by the last call
-        self._least = self._rival = math.inf  # seconds of a step, of this way and in a trial of the other
+        self._step, self._most = seconds, max(1, int(WINDOW_SECONDS / seconds))  # of the last call, the next
         self._tries = seconds < TRIED_SECONDS
-        self._trying, self._tried = False, 0.0  # seconds that the present trial has lasted
-        self._due = time.perf_counter() + FIRST_TRIAL if threads > 1 else math.inf
+        self._trying, self._rival = False, math.inf  # in a trial; seconds of a step the other way
+        self._left = FIRST_TRIAL  # seconds of work until a trial; in one, minus what it has lasted
+        self._least, self._windows = math.inf, 0  # seconds of a step in the best of so many windows
+        self._seconds, self._steps = 0.0, 0  # what the present window has
 
     @property
     def steps(self) -> int:
         """Of the next call, at the most."""
-        return max(1, min(self._most, int((TRIAL_SECONDS if self._trying else SLICE_SECONDS) / self._step)))
+        return max(1, min(self._most, int((WINDOW_SECONDS if self._trying else SLICE_SECONDS) / self._step)))
 
     def took(self, threads: int, steps: int, start: float, hindered: bool = False) -> None:
         """Learn from a call that began at ``start``; ``hindered``: its threads were kept waiting."""
-        now = time.perf_counter()
-        self._step, self._most = max(now - start, 1e-9) / steps, GROWTH * steps
-        if threads != self.threads:
+        seconds = time.perf_counter() - start
+        self._step, self._most = max(seconds, 1e-9) / steps, max(self._most, GROWTH * steps)
+        if threads != self.threads or self.team == 1:
             return
-        if self._step < self._least:
-            self._least = self._step
+        self._left -= seconds
+        self._seconds += seconds
+        self._steps += steps
+        if self._seconds < WINDOW_SECONDS and not hindered:
+            return
+        self._windows += 1
+        self._least = min(self._least, self._seconds / self._steps)
+        self._seconds, self._steps = 0.0, 0
         if self._trying:
-            self._tried += now - start
-            if self._tried > TRIAL_SECONDS / 2:
-                self._decide(now)
-        elif hindered or (now > self._due and (self._tries or self.threads == 1)):
-            self._turn()
-            self._trying, self._tried = True, 0.0
-            self._rival, self._least = self._step if hindered else self._least, math.inf
+            if self._windows >= (ALONE_WINDOWS if self.threads == 1 else TEAM_WINDOWS):
+                self._decide()
+        elif hindered or (self._left < 0.0 and self._windows > 1 and (self._tries or self.threads == 1)):
+            self._try(self._step if hindered else self._least)
 
-    def _decide(self, now: float) -> None:
+    def _try(self, rival: float) -> None:
+        """Begin a trial of the other way."""
+        self.threads = 1 if self.threads > 1 else self.team
+        self._trying, self._rival, self._left = True, rival, 0.0
+        self._least, self._windows = math.inf, 0
+
+    def _decide(self) -> None:
         """End a trial."""
         if self._least > GAIN * self._rival:
-            self._turn()
-        self._trying, self._least = False, math.inf
-        self._due = now + max(NEXT_TRIAL, self._tried / TRIAL_SHARE)
-
-    def _turn(self) -> None:
-        self.threads = 1 if self.threads > 1 else self.team
+            self.threads = 1 if self.threads > 1 else self.team
+        self._trying, self._left = False, max(NEXT_TRIAL, -self._left / TRIAL_SHARE)
+        self._least, self._windows = math.inf, 0

@@ -37,8 +37,18 @@ def fit(
 ) -> History:
     """Train for some epochs; the arguments of `Network.fit`, checked."""
     history = History()
-    run = _Run(learner, x, y, min(batch_size, len(x)), shuffle, threads, history)
-    bar = run.bar = progress_bar(verbose, epochs * run.batches, "batch")
+    try:
+        run = _Run(learner, x, y, min(batch_size, len(x)), shuffle, threads, history)
+        run.bar = progress_bar(verbose, epochs * run.batches, "batch")
+        _train_epochs(run, epochs, validation)
+    finally:
+        learner.forget_large()
+    return history
+
+
+def _train_epochs(run: _Run, epochs: int, validation: tuple[Real, Real] | None) -> None:
+    """The epochs of a call, with their losses and validation in its history."""
+    learner, history, bar = run.learner, run.history, run.bar
     first_epoch = learner.counts[1]
     if not epochs:
         learner.history = history
@@ -46,7 +56,7 @@ def fit(
         for _ in range(epochs):
             history.loss.append(run.epoch())
             if validation is not None:
-                history.add_validation(learner.evaluate(*validation, threads))
+                history.add_validation(learner.evaluate(*validation, run.threads))
             if bar is not None:
                 bar.set_postfix(history.last(), refresh=False)
         if epochs and not learner.is_finite():  # no loss has seen the last update
@@ -55,10 +65,8 @@ def fit(
         # Ctrl-C may have come when the epoch's last batch was done, but its loss not in the list.
         if learner.counts[1] - first_epoch > len(history.loss):
             history.loss.append(run.mean_loss())
-        learner.forget_large()
         if bar is not None:
             bar.close()
-    return history
 
 
 class _Run:

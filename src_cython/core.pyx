@@ -24,10 +24,10 @@ from real cimport (
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
 from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
-from step cimport train_batches
+from step cimport CLOCK_ROW, train_batches
 from team cimport (
-    openmp_version, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate, team_gate_init, team_limit,
-    team_rank, team_size, team_watch, team_watch_start,
+    openmp_version, team_breaks_up, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate,
+    team_gate_init, team_limit, team_rank, team_size, team_watch, team_watch_start,
 )
 
 import sys
@@ -64,12 +64,14 @@ LAYOUT_FIELDS = (
     "block", "input", "input_row", "faults", "target", "values", "sums", "scratch", "scratch_row",
     "partials", "partial", "partial_row",
 )
+CLOCK_FIELDS = ("first phase", "first meeting", "second phase", "second meeting")
 BUILD = {
     "simd": (<bytes>SIMD_NAME).decode(),
     "lanes": {"float32": f32_LANES, "float64": f64_LANES},
     "line": LINE,
     "tile": (TILE_ROWS, TILE_VECTORS),
     "strip": STRIP_SCRATCH,
+    "clock": CLOCK_ROW,
     "packed_stride": PACKED_STRIDE,
     "compiler": (<bytes>COMPILER).decode(),
     "flags": (<bytes>FASTBP_FLAGS).decode(),
@@ -251,12 +253,14 @@ def train(
     const int64_t[:, ::1] stages, const int64_t[::1] layout, real[::1] parameters, real[::1] gradients,
     real[:, ::1] state, int loss, int optimizer, const double[::1] settings, x, y, const int64_t[::1] order,
     Py_ssize_t batch_size, int64_t step, real[::1] workspace, double[::1] losses, int threads,
+    double[:, ::1] clock=None,
 ):
     """Train on the rows that order names, batch by batch.
 
-    Returns the number of batches done, and whether the team broke up because its threads were kept waiting for one
-    another: go on with one thread.  Otherwise there are fewer than all where a batch's loss was not finite, as it is
-    where a number of x or y is not.  That batch changed nothing, and losses holds its loss.
+    Returns the number of batches done, and whether the team broke up behind the last of them because its threads were
+    kept waiting for one another.  Otherwise there are fewer than all where a batch's loss was not finite, as it is
+    where a number of x or y is not.  That batch changed nothing, and losses holds its loss.  To each thread's row of
+    clock, as long as BUILD["clock"] says, the seconds of its CLOCK_FIELDS are added; batches of one row have none.
     """
     cdef training job
     cdef team_gate gate
@@ -269,6 +273,8 @@ def train(
         raise ValueError(f"losses has {losses.shape[0]} entries, too few for {order.shape[0]} rows")
     if state.shape[0] and state.shape[1] != parameters.shape[0]:
         raise ValueError(f"state has {state.shape[1]} columns, expected {parameters.shape[0]}")
+    if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):
+        raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
     open_network(&job.net, stages, parameters, loss)
     job.gradients = &gradients[0] if gradients.shape[0] else NULL
     job.state = &state[0, 0] if state.shape[0] else NULL
@@ -278,6 +284,7 @@ def train(
     job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]
     job.partials, job.partial, job.partial_row = layout[9], layout[10], layout[11]
     job.losses = &losses[0]
+    job.clock = &clock[0, 0] if clock is not None else NULL
     team_gate_init(&gate, threads)
     watch.kept_waiting = 0
     open_table(x, &x_view, &job.net.x)
@@ -298,91 +305,7 @@ def train(
             PyBuffer_Release(&y_view)
     finally:
         PyBuffer_Release(&x_view)
-    return done, watch.kept_waiting != 0
-
-
-cdef void evaluate_member(
-    const network* net, real* output, double* values, team_flag* nonfinite, real* workspace, ptrdiff_t share,
-    ptrdiff_t packed, ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
-) noexcept nogil:
-    cdef uint64_t mode = float_mode_enter()
-    cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
-    cdef real* own = workspace + thread * share
-    if not evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first):
-        team_flag_raise(nonfinite)
-    float_mode_leave(mode)
-
-
-cdef double evaluate_table(
-    const network* net, real[:, ::1] output, real[::1] workspace, ptrdiff_t width, ptrdiff_t block, ptrdiff_t packed,
-    ptrdiff_t first, bint scored, int threads, team_flag* nonfinite,
-) except? -1:
-    """`evaluate` with x and y open: the sum of the losses; raises the flag where x is not finite."""
-    cdef const stage* last = net.stages + net.count - 1
-    cdef ptrdiff_t rows = output.shape[0], widest = net.x.columns, i
-    cdef ptrdiff_t share = padded(block * (2 * width + net.y.columns + 1)) + packed
-    cdef double* values = NULL
-    cdef double total = 0
-    cdef uint64_t mode
-    check_tables(net, scored)
-    for i in range(net.count):
-        widest = max(widest, net.stages[i].outputs)
-    if rows < 1 or first < 0 or first + rows > net.x.rows or output.shape[1] != last.outputs:
-        raise ValueError(f"output is {rows} x {output.shape[1]}, which does not fit x and the network")
-    if threads < 1 or block < 1 or width < padded(widest) or packed < packing_size(net, &workspace[0], block) or (
-        threads * share + scored * rows * <ptrdiff_t>(sizeof(double) // sizeof(real)) > workspace.shape[0]
-        or (<size_t>&workspace[0]) % sizeof(double)
-    ):
-        raise ValueError(f"workspace has {workspace.shape[0]} entries, too few or ill aligned for {threads} threads")
-    if scored:
-        values = <double*>&workspace[threads * share]
-    with nogil:
-        if threads == 1:
-            evaluate_member(
-                net, &output[0, 0], values, nonfinite, &workspace[0], share, packed, width, block, first, rows, 0, 1
-            )
-        else:
-            with parallel(num_threads=threads):
-                evaluate_member(
-                    net, &output[0, 0], values, nonfinite, &workspace[0], share, packed, width, block, first, rows,
-                    team_rank(), team_size(),
-                )
-        if scored:
-            mode = float_mode_enter()
-            total = sum_in_order(values, rows)
-            float_mode_leave(mode)
-    return total
-
-
-def evaluate(
-    const int64_t[:, ::1] stages, real[::1] parameters, int loss, x, y, Py_ssize_t first, real[:, ::1] output,
-    real[::1] workspace, Py_ssize_t width, Py_ssize_t block, Py_ssize_t packed, int threads,
-):
-    """output (rows, outputs) = the network's output for rows first.. of x.
-
-    Returns the sum of their losses and whether these rows of x are finite.  y is None where no loss is asked for: then
-    the sum is 0.  workspace holds, for each thread, two blocks of rows of ``width`` elements, their targets, a sum a
-    row and ``packed`` elements, as many as `packing` says, and behind all a loss a row in float64.
-    """
-    cdef network net
-    cdef Py_buffer x_view, y_view
-    cdef team_flag nonfinite
-    cdef double total
-    team_flag_init(&nonfinite)
-    open_network(&net, stages, parameters, loss)
-    open_table(x, &x_view, &net.x)
-    try:
-        if y is None:
-            total = evaluate_table(&net, output, workspace, width, block, packed, first, False, threads, &nonfinite)
-        else:
-            open_table(y, &y_view, &net.y)
-            try:
-                total = evaluate_table(&net, output, workspace, width, block, packed, first, True, threads, &nonfinite)
-            finally:
-                PyBuffer_Release(&y_view)
-    finally:
-        PyBuffer_Release(&x_view)
-    return total, not team_flag_raised(&nonfinite)
+    return done, done > 0 and team_breaks_up(&gate, done - 1)
 
 
 def find_nonfinite(x, real[::1] scratch):
@@ -447,4 +370,5 @@ def shuffle(int64_t[::1] order, uint64_t seed, uint64_t epoch):
             shuffle_rows(&order[0], order.shape[0], seed, epoch)
 
 
+include "core_evaluation.pxi"
 include "core_layers.pxi"

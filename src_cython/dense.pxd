@@ -1,7 +1,8 @@
 """The dense layer on blocks of rows: every product is cut into register tiles here.
 
 Matrices are row-major; ``x_row`` is the distance in elements from one row of x to the next.  A cut is even, so that no
-tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and one of 8, not six of 8 and one of 2.
+tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and one of 8, not six of 8 and one of 2.  The
+rows of dW alone are cut at multiples of a tile's, so that whole blocks of W^T are brought up to date.
 """
 
 from libc.stdint cimport int64_t

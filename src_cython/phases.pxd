@@ -46,6 +46,7 @@ cdef struct training:
     ptrdiff_t partial
     ptrdiff_t partial_row     # elements from one partial gradient to the next
     double* losses
+    double* clock             # NULL, or a row of CLOCK_ROW a thread: seconds that its parts of a step took
 
 cdef struct mini_batch:
     # A batch, or a block of its rows.

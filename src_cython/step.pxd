@@ -23,11 +23,34 @@ from phases cimport (
 )
 from real cimport lanes, real
 from stages cimport network
-from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_watch
+from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_time, team_watch
 
 cdef enum:
     PIECES = 8  # that a thread's share of phase 2 is cut into, where they have PIECE_FLOPS: about 5 us
     PIECE_FLOPS = 1048576
+    # Places in a thread's row of the clock. The order of the first is CLOCK_FIELDS; a row is a line of the caches.
+    FIRST_PHASE = 0
+    FIRST_MEETING = 1
+    SECOND_PHASE = 2
+    SECOND_MEETING = 3
+    LAST_LAP = 7
+    CLOCK_ROW = 8
+
+
+cdef inline void start_laps(const training* job, int thread) noexcept nogil:
+    """From here on a thread's time is counted, if a clock is there."""
+    if job.clock != NULL:
+        job.clock[thread * CLOCK_ROW + LAST_LAP] = team_time()
+
+
+cdef inline void count_lap(const training* job, int thread, int place) noexcept nogil:
+    """The time since the last lap is that part's."""
+    cdef double* laps
+    cdef double now
+    if job.clock != NULL:
+        laps, now = job.clock + thread * CLOCK_ROW, team_time()
+        laps[place] += now - laps[LAST_LAP]
+        laps[LAST_LAP] = now
 
 
 cdef inline int piece_count(ptrdiff_t flops) noexcept nogil:
@@ -103,11 +126,14 @@ cdef inline ptrdiff_t train_batches(
             job, &following, workspace, cut(following.size, team, thread), cut(following.size, team, thread + 1)
         )
     team_meet(gate, team, watch)
+    start_laps(job, thread)
     for number in range(batches):
         batch, following = following, mini_batch_at(job, number + 1)
         scale = loss_scale(net.loss, job.summed, batch.size, outputs)
         first_phase(job, &batch, workspace, scratch, gate, scale, thread, team)
+        count_lap(job, thread, FIRST_PHASE)
         team_meet(gate, team, watch)
+        count_lap(job, thread, FIRST_MEETING)
         # by every thread: all must decide alike
         loss = scale * sum_in_order(<double*>(workspace + job.values), batch.size)
         if thread == 0:
@@ -116,9 +142,11 @@ cdef inline ptrdiff_t train_batches(
             return number
         rule = rule_at(job.optimizer, job.settings, job.step + number + 1)
         second_phase(job, &rule, &batch, &following, workspace, scratch, gate, length, thread, team)
+        count_lap(job, thread, SECOND_PHASE)
         if watch != NULL and watch.kept_waiting:
             team_break_up(gate, number)
         team_meet(gate, team, watch)
+        count_lap(job, thread, SECOND_MEETING)
         if team_breaks_up(gate, number):
             return number + 1
     return batches

@@ -31,6 +31,7 @@
 #endif
 
 #define team_size() omp_get_num_threads()
+#define team_time() omp_get_wtime() /* seconds */
 #define team_rank() omp_get_thread_num()
 #define team_limit() omp_get_max_threads()
 #define openmp_version() _OPENMP
@@ -48,13 +49,13 @@ typedef struct {
 #define TEAM_PATIENCE 0.75 /* share of them: a partner at a third of the speed is still of use */
 
 static inline void team_watch_start(team_watch *watch) {
-    watch->start = omp_get_wtime();
+    watch->start = team_time();
     watch->waited = 0;
     watch->kept_waiting = 0;
 }
 
 static inline void team_watch_waited(team_watch *watch, double since) {
-    const double now = omp_get_wtime(), gone = now - watch->start;
+    const double now = team_time(), gone = now - watch->start;
     watch->waited += now - since;
     if (gone > TEAM_WATCHED && watch->waited > TEAM_PATIENCE * gone) watch->kept_waiting = 1;
 }
@@ -128,11 +129,12 @@ static inline void team_meet(team_gate *gate, int team, team_watch *watch) {
         if (atomic_load_explicit(&gate->opened, memory_order_acquire) != opened) return;
         team_pause();
     }
-    const double since = watch ? omp_get_wtime() : 0;
+    const double since = watch ? team_time() : 0;
     while (atomic_load_explicit(&gate->opened, memory_order_acquire) == opened) team_yield();
     if (watch) team_watch_waited(watch, since);
 }
 #else
+#include <time.h>
 #define team_size() 1
 #define team_rank() 0
 #define team_limit() 1
@@ -145,6 +147,11 @@ typedef int team_flag;
 #define team_flag_raise(flag) ((void)(*(flag) = 1))
 #define team_flag_raised(flag) (*(flag))
 typedef struct { int kept_waiting; } team_watch;
+static inline double team_time(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 static inline void team_watch_start(team_watch *watch) { watch->kept_waiting = 0; }
 static inline void team_break_up(team_gate *gate, ptrdiff_t number) { (void)gate; (void)number; }
 static inline int team_breaks_up(team_gate *gate, ptrdiff_t number) { (void)gate; (void)number; return 0; }

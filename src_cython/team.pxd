@@ -9,6 +9,7 @@ cdef extern from "team.h" nogil:
     ctypedef struct team_flag:
         pass
     int team_size()
+    double team_time()
     int team_rank()
     int team_limit()
     int openmp_version()

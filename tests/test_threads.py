@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import sys
 import sysconfig
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from interpreter import run
 from threadpoolctl import threadpool_info
 
 import fastbp as bp
+from fastbp import _native
 
 TASKS = 8  # at once, on however few cores
 
@@ -314,6 +316,30 @@ def test_threadpoolctl_sees_the_openmp_runtime_of_the_core():
     assert run(RUNTIMES, OMP_NUM_THREADS="3") == "('openmp', 3)\n"
 
 
+def test_the_clock_adds_up_what_each_thread_took_and_changes_no_bit():
+    x, y = bp.datasets.load_digits()
+    nets = [bp.Network(bp.mlp([64, 128, 10], output="softmax"), loss="cross_entropy") for _ in range(2)]
+    clock = nets[1]._learner.clock = np.zeros((2, _native.BUILD["clock"]))
+    nets[0].fit(x, y, epochs=2, batch_size=64, threads=2)
+    start = time.perf_counter()
+    nets[1].fit(x, y, epochs=2, batch_size=64, threads=2)
+    took = time.perf_counter() - start
+    laps = clock[: 2 if _native.BUILD["openmp"] else 1, : len(_native.CLOCK_FIELDS)]
+    assert (laps > 0.0).all()
+    assert (laps.sum(axis=1) < took).all()
+    assert same_bits(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_clock_without_a_row_for_each_thread_is_refused():
+    net = bp.Network(bp.mlp([64, 128, 10], output="softmax"), loss="cross_entropy")
+    x, y = bp.datasets.load_digits()
+    net.fit(x, y, batch_size=64, threads=2)
+    for shape in ((0, _native.BUILD["clock"]), (2, _native.BUILD["clock"] - 1)):
+        net._learner.clock = np.zeros(shape)
+        with pytest.raises(ValueError, match=rf"clock is {shape[0]} x {shape[1]}, expected"):
+            net.fit(x, y, epochs=2, batch_size=64, threads=2)
+
+
 class CrowdedCore:
     """A core whose teams break up after three batches, as they do where others keep the processors busy."""
 
@@ -324,13 +350,13 @@ class CrowdedCore:
         return getattr(self.core, name)
 
     def train(self, *arguments):
-        *before, order, batch_size, step, workspace, losses, threads = arguments
+        *before, order, batch_size, step, workspace, losses, threads, _ = arguments
         self.threads.append(threads)
         if threads == 1:
             return self.core.train(*arguments)
         order = order[: 3 * batch_size]
         done, _ = self.core.train(*before, order, batch_size, step, workspace, losses, threads)
-        return done, True
+        return done, done == 3
 
 
 def test_what_a_team_left_when_it_broke_up_is_trained_on_one_thread_to_the_same_bits():
@@ -342,7 +368,22 @@ def test_what_a_team_left_when_it_broke_up_is_trained_on_one_thread_to_the_same_
     assert histories[0].loss == histories[1].loss
     assert same_bits(nets[0].parameters, nets[1].parameters)
     assert nets[0].steps == nets[1].steps == 33
-    assert crowded.threads[:2] == [2, 1]
+    assert crowded.threads[:3] == [2, 2, 1]  # the first call is short
+
+
+@pytest.mark.parametrize("late", [0, 2])
+def test_a_loss_that_is_not_finite_ends_the_training_of_a_team_that_is_kept_waiting(late):
+    """The row is found in the first batch, or in what a team left when it broke up."""
+    x = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
+    y = x[:, :10].argmax(axis=1)
+    x[96 * (3 * late) + 5, 7] = np.nan
+    net = bp.Network(bp.mlp([64, 128, 10], output="softmax"), loss="cross_entropy")
+    net._learner.native = CrowdedCore(net._learner.native)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=rf"^x\[{96 * (3 * late) + 5}, 7\] is nan"):
+        net.fit(x, y, epochs=3, batch_size=96, threads=2, shuffle=False)
+    assert same_bits(net.parameters, before)
+    assert net.steps == 0
 
 
 # Python without the global interpreter lock

@@ -1,7 +1,8 @@
-"""Section of the report: where a step's time goes, by what it takes without one of its parts.
+"""Section of the report: where a step's time goes, by the core's clock and by what it takes without a part.
 
-The core has no counters: they would cost what they count.  Each variant leaves out one thing, or does one
-thing alone, and the difference from the whole step is that thing's price.
+The clock is read at the threads' meetings, and tells the phases between them and the waiting there.  What
+happens within a phase has no clock, it would cost what it counts: each variant leaves out one thing, or does
+one thing alone, and the difference from the whole step is that thing's price.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fastbp import _native
 from fastbp.bench.baseline import Baseline
 from fastbp.bench.rivals import Fastbp
 from fastbp.bench.rows import Row, Task
@@ -21,6 +24,13 @@ from fastbp.bench.training import comparison, judged, new_row, problems, trainin
 from fastbp.bench.workloads import Problem
 
 ALONE = "1 thread"
+# What of the core's clock a column shows; the rest of a step is little, or waiting.
+TIMED = "timed"
+LAPS = {
+    "phase 1": ("first phase",),
+    "phase 2": ("second phase",),
+    "waiting": ("first meeting", "second meeting"),
+}
 
 
 def measure(task: Task) -> Iterator[Row]:
@@ -28,6 +38,7 @@ def measure(task: Task) -> Iterator[Row]:
     peak = peak_job(task.threads)
     for problem in problems(task):
         row = new_row("phases", problem, task.threads)
+        timed = TimedPhases(problem, task.threads)
         jobs: dict[str, Job] = {}
         for name, (variant, threads) in variants(problem, task.threads).items():
             contender = Fastbp(variant, threads)
@@ -35,7 +46,8 @@ def measure(task: Task) -> Iterator[Row]:
             row.results[name] = judged(comparison(variant)(contender.parameters()))
             jobs[name] = training_job(contender, problem.workload.steps)
         add_parts(row, jobs, problem)
-        yield with_loss(fill(row, jobs, task.effort.light, peak))
+        row.results[TIMED], jobs[TIMED] = judged(0.0), timed.job
+        yield with_laps(with_loss(fill(row, jobs, task.effort.light, peak)), timed)
 
 
 def variants(problem: Problem, threads: int) -> dict[str, tuple[Problem, int]]:
@@ -82,4 +94,34 @@ def with_loss(row: Row) -> Row:
     if alone and alone.values and row.first.values:
         saved = min(row.first.values) - min(alone.values) / row.threads
         row.results["lost"] = replace(alone, values=[max(0.0, saved)])
+    return row
+
+
+class TimedPhases:
+    """The problem with the core's clock on: what its threads took for each phase, on average."""
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        self.contender = Fastbp(problem, threads)
+        self.steps = problem.workload.steps
+        self.clock = np.zeros((threads, _native.BUILD["clock"]))
+        self.turn = training_job(self.contender, self.steps)
+        self.contender.network._learner.clock = self.clock
+        self.laps: dict[float, NDArray[np.float64]] = {}  # by the seconds of the step
+
+    def job(self) -> float:
+        """The seconds of a step; its laps are kept."""
+        self.clock.fill(0.0)
+        seconds = self.turn()
+        laps = self.clock[:, : len(_native.CLOCK_FIELDS)]
+        self.laps[seconds] = laps.sum(axis=0) / laps.sum() * seconds
+        return seconds
+
+
+def with_laps(row: Row, timed: TimedPhases) -> Row:
+    """The row with the phases of the turn that took least in place of the turns with the clock."""
+    result = row.results.pop(TIMED)
+    if result.values:
+        laps = dict(zip(_native.CLOCK_FIELDS, timed.laps[min(result.values)], strict=True))
+        for name, fields in LAPS.items():
+            row.results[name] = replace(result, values=[float(sum(laps[field] for field in fields))])
     return row

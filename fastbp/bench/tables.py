@@ -81,7 +81,8 @@ LAYOUTS = {
         "Where a step goes",
         "microseconds a step, and what it takes of that with rows in order, with SGD for Adam, with ReLU for "
         "tanh or sigmoid, and in one call for the forward pass or the gradient alone; lost: of the threads' "
-        "time, what goes beyond the time on 1 thread",
+        "time, what goes beyond the time on 1 thread; by the clock at the threads' meetings: the two phases, "
+        "and waiting for one another",
         ("workload", "network, loss, optimiser, batch"),
         others="shares",
     ),
