@@ -16,8 +16,9 @@ GROWTH = 8  # times as many steps as in the call before, at the most: the first 
 WINDOW_SECONDS = 0.001  # at least, of calls that are looked at together
 # Windows of a trial of one thread, and of a team: its threads have slept, and may begin on one processor.
 ALONE_WINDOWS, TEAM_WINDOWS = 2, 8
-FIRST_TRIAL, NEXT_TRIAL = 0.01, 0.2  # seconds of work until one
-TRIAL_SHARE = 0.01  # of all work that trials are, where they last longer
+# Seconds of work until a trial: at first and when one has changed something; so many times more when one has
+# not; at last, unless trials would be more than a share of the work.
+FIRST_TRIAL, PATIENCE, LAST_TRIAL, TRIAL_SHARE = 0.01, 4, 0.2, 0.01
 TRIED_SECONDS = 0.2  # guessed: a team is not left for a trial of longer steps unless it was kept waiting
 GAIN = 0.9  # of the time that the present way takes is what the other must take at the most
 
@@ -45,7 +46,8 @@ class Pace:
         self._step, self._most = seconds, max(1, int(WINDOW_SECONDS / seconds))  # of the last call, the next
         self._tries = seconds < TRIED_SECONDS
         self._trying, self._rival = False, math.inf  # in a trial; seconds of a step the other way
-        self._left = FIRST_TRIAL  # seconds of work until a trial; in one, minus what it has lasted
+        # seconds of work between trials, and until the next; in one, minus what it has lasted
+        self._wait = self._left = FIRST_TRIAL
         self._least, self._windows = math.inf, 0  # seconds of a step in the best of so many windows
         self._seconds, self._steps = 0.0, 0  # what the present window has
 
@@ -69,7 +71,7 @@ class Pace:
         self._least = min(self._least, self._seconds / self._steps)
         self._seconds, self._steps = 0.0, 0
         if self._trying:
-            if self._windows >= (ALONE_WINDOWS if self.threads == 1 else TEAM_WINDOWS):
+            if hindered or self._windows >= (ALONE_WINDOWS if self.threads == 1 else TEAM_WINDOWS):
                 self._decide()
         elif hindered or (self._left < 0.0 and self._windows > 1 and (self._tries or self.threads == 1)):
             self._try(self._step if hindered else self._least)
@@ -84,5 +86,9 @@ class Pace:
         """End a trial."""
         if self._least > GAIN * self._rival:
             self.threads = 1 if self.threads > 1 else self.team
-        self._trying, self._left = False, max(NEXT_TRIAL, -self._left / TRIAL_SHARE)
+            tried = -self._left
+            self._wait = min(PATIENCE * max(self._wait, tried), max(LAST_TRIAL, tried / TRIAL_SHARE))
+        else:
+            self._wait = FIRST_TRIAL
+        self._trying, self._left = False, self._wait
         self._least, self._windows = math.inf, 0
