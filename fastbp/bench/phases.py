@@ -23,9 +23,8 @@ from fastbp.bench.timing import Job, call_job, fill, peak_job
 from fastbp.bench.training import comparison, judged, new_row, problems, training_job
 from fastbp.bench.workloads import Problem
 
-ALONE = "1 thread"
-# What of the core's clock a column shows; the rest of a step is little, or waiting.
-TIMED = "timed"
+ALONE, TIMED = "1 thread", "timed"
+# What of the core's clock a column shows; between calls it stands still.
 LAPS = {
     "phase 1": ("first phase",),
     "phase 2": ("second phase",),
@@ -46,7 +45,7 @@ def measure(task: Task) -> Iterator[Row]:
             row.results[name] = judged(comparison(variant)(contender.parameters()))
             jobs[name] = training_job(contender, problem.workload.steps)
         add_parts(row, jobs, problem)
-        row.results[TIMED], jobs[TIMED] = judged(0.0), timed.job
+        row.results[TIMED], jobs[TIMED] = judged(comparison(problem)(timed.parameters)), timed.job
         yield with_laps(with_loss(fill(row, jobs, task.effort.light, peak)), timed)
 
 
@@ -101,11 +100,11 @@ class TimedPhases:
     """The problem with the core's clock on: what its threads took for each phase, on average."""
 
     def __init__(self, problem: Problem, threads: int) -> None:
-        self.contender = Fastbp(problem, threads)
-        self.steps = problem.workload.steps
-        self.clock = np.zeros((threads, _native.BUILD["clock"]))
-        self.turn = training_job(self.contender, self.steps)
-        self.contender.network._learner.clock = self.clock
+        contender = Fastbp(problem, threads)
+        self.clock = contender.network._learner.clock = np.zeros((threads, _native.BUILD["clock"]))
+        contender.train(1)
+        self.parameters = contender.parameters().copy()  # after an epoch
+        self.turn = training_job(contender, problem.workload.steps)
         self.laps: dict[float, NDArray[np.float64]] = {}  # by the seconds of the step
 
     def job(self) -> float:
