@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from threading import get_ident
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,8 @@ Progress = tuple[int, int, NDArray[np.float64] | None, int]
 
 _Shape = tuple[int, int, int]  # rows, columns of the targets, threads
 _Opened = tuple[Any, ...]  # what calls of one shape have in common, as memoryviews and numbers
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _NO_COUNTS = (0, 0)
 _UNTRAINED = np.full(1, math.nan)
 _NO_EPOCH = -1  # batches that never are as many as an epoch has
@@ -242,10 +244,9 @@ class Learner:
         key = batch_size, cap, rule
         pace = self._paces.get(key)
         if pace is None:
-            if len(self._paces) >= KEPT_PACES:
-                del self._paces[next(iter(self._paces))]  # the one that has been there longest
             guess = self.plan.step_flops(batch_size) / FIRST_RATE
-            pace = self._paces[key] = Pace(self.plan.training_threads(batch_size, cap), guess)
+            pace = Pace(self.plan.training_threads(batch_size, cap), guess)
+            _keep(self._paces, key, pace, KEPT_PACES)
         return pace
 
     def prepare(self, batch_size: int, y: Real, threads: int) -> _Opened:
@@ -262,7 +263,7 @@ class Learner:
         opened: _Opened = self.native.open_training(
             space.stages, space.layout, all_rows, self._no_gradients, self.state, space.array
         )
-        _keep(self._training_spaces, shape, opened)
+        _keep(self._training_spaces, shape, opened, KEPT_SPACES)
         return opened
 
     def update(self, x: Real, y: Real, threads: int) -> float:
@@ -380,7 +381,7 @@ class Learner:
             packed,
             threads,
         )
-        _keep(self._evaluation_spaces, shape, opened)
+        _keep(self._evaluation_spaces, shape, opened, KEPT_SPACES)
         if not (finite and math.isfinite(total)):
             self.refuse_nonfinite(x, y)
         return total
@@ -423,11 +424,11 @@ def _is_blank(array: Real) -> bool:
     return not array.view(f"u{array.itemsize}").any()
 
 
-def _keep(spaces: dict[_Shape, _Opened], shape: _Shape, opened: _Opened) -> None:
-    """Keep a workspace, and let go of the one that has been there longest."""
-    if len(spaces) >= KEPT_SPACES:
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
+    """Keep a workspace or a pace, and let go of the one that has been there longest."""
+    if len(kept) >= most:
         # All keys at once, which list does without a pause and tuple does not: an iterator fails when another
         # thread gives back meanwhile; none may be left.
-        for kept_longest in list(spaces)[:1]:
-            spaces.pop(kept_longest, None)
-    spaces[shape] = opened
+        for kept_longest in list(kept)[:1]:
+            kept.pop(kept_longest, None)
+    kept[key] = value

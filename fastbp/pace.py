@@ -78,17 +78,21 @@ class Pace:
 
     def _try(self, rival: float) -> None:
         """Begin a trial of the other way."""
-        self.threads = 1 if self.threads > 1 else self.team
+        self._turn()
         self._trying, self._rival, self._left = True, rival, 0.0
         self._least, self._windows = math.inf, 0
 
     def _decide(self) -> None:
         """End a trial."""
         if self._least > GAIN * self._rival:
-            self.threads = 1 if self.threads > 1 else self.team
+            self._turn()
             tried = -self._left
             self._wait = min(PATIENCE * max(self._wait, tried), max(LAST_TRIAL, tried / TRIAL_SHARE))
         else:
             self._wait = FIRST_TRIAL
         self._trying, self._left = False, self._wait
         self._least, self._windows = math.inf, 0
+
+    def _turn(self) -> None:
+        """To the other way."""
+        self.threads = 1 if self.threads > 1 else self.team

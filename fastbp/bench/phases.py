@@ -45,7 +45,7 @@ def measure(task: Task) -> Iterator[Row]:
             row.results[name] = judged(comparison(variant)(contender.parameters()))
             jobs[name] = training_job(contender, problem.workload.steps)
         add_parts(row, jobs, problem)
-        row.results[TIMED], jobs[TIMED] = judged(comparison(problem)(timed.parameters)), timed.job
+        row.results[TIMED], jobs[TIMED] = timed.result, timed.job
         yield with_laps(with_loss(fill(row, jobs, task.effort.light, peak)), timed)
 
 
@@ -103,7 +103,7 @@ class TimedPhases:
         contender = Fastbp(problem, threads)
         self.clock = contender.network._learner.clock = np.zeros((threads, _native.BUILD["clock"]))
         contender.train(1)
-        self.parameters = contender.parameters().copy()  # after an epoch
+        self.result = judged(comparison(problem)(contender.parameters()))
         self.turn = training_job(contender, problem.workload.steps)
         self.laps: dict[float, NDArray[np.float64]] = {}  # by the seconds of the step
 
