@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    STRIP_COLUMNS, STRIP_ROWS, ceil_div, cut, dense_weight_gradient, pack_panels, panel_count, strip_count,
+    STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, panel_count, strip_count,
     strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
 )
 from losses cimport loss_rows, takes_logits
