@@ -32,7 +32,8 @@ RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level ca
 # of a partial gradient.
 FEWEST_PARTIALS, MOST_PARTIALS, MOST_ROOM = 8, 32, 2
 FEW_BYTES, PART_ROWS, LARGE_PART_ROWS = 64 * 1024, 128, 256
-EVALUATION_BLOCK = 64  # rows that go through the layers together
+# Rows of an evaluation that go through the layers together: more where they share the packing of a matrix.
+EVALUATION_BLOCK, PACKED_EVALUATION_BLOCK = 64, 256
 IN_PYTHON = -1  # the kind of a stage that the core does not know
 PYTHON_FLOPS = 100  # an element that such a stage gives: it decides on slices and threads, roughly
 
@@ -151,7 +152,8 @@ class Plan:
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
         width = self._padded(max(self.in_features, int(self.field("outputs").max())))
-        block = min(rows, EVALUATION_BLOCK)
+        packs = any(self._packs(int(columns)) for columns in self.field("outputs"))
+        block = min(-(-rows // threads), PACKED_EVALUATION_BLOCK if packs else EVALUATION_BLOCK)
         packed = self._packing(self.stages, block)
         blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
         size = threads * (blocks + packed) + self._float64(rows)
@@ -162,8 +164,11 @@ class Plan:
         if rows == 1:  # dX of a single row is dot products with W
             return False
         far = inputs * outputs * self.dtype.itemsize > RESIDENT_BYTES
-        packed = inputs * self.dtype.itemsize >= _native.BUILD["packed_stride"]  # as W^T would be too
-        return not (far and packed and rows // threads >= BLOCK_ROWS)
+        return not (far and self._packs(inputs) and rows // threads >= BLOCK_ROWS)  # W^T would be packed too
+
+    def _packs(self, columns: int) -> bool:
+        """Whether panels of a matrix of so many columns are copied together before use."""
+        return bool(columns * self.dtype.itemsize >= _native.BUILD["packed_stride"])
 
     def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
         """Elements that each thread packs matrices into, as the core says."""

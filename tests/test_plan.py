@@ -70,6 +70,16 @@ def test_a_large_weight_is_transposed_in_the_workspace_only_where_few_rows_share
     assert plan.training_space(64, 1, 2).array.size < weight < plan.training_space(64, 1, 4).array.size
 
 
+def test_an_evaluation_takes_taller_blocks_where_rows_share_the_packing_of_a_matrix():
+    def block(columns, rows, threads=1, dtype=np.float32):
+        case = Case(((16, columns), "relu", (columns, 10)), "mse")
+        return _plan.lower(case.layers(), np.dtype(dtype)).evaluation_space(rows, 0, threads).block
+
+    assert block(511, 2048) == block(255, 2048, dtype=np.float64) == 64
+    assert block(512, 2048) == block(256, 2048, dtype=np.float64) == 256
+    assert block(512, 100, 3) == 34  # a thread's share at the most
+
+
 @every_case
 @every_dtype
 def test_a_workspace_starts_on_a_cache_line_and_is_of_the_dtype(case, dtype):
