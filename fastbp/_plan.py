@@ -26,6 +26,9 @@ ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the
 BLOCK_BYTES = 256 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
+# Up to so many threads, each turns a large W for itself whatever its rows: to bring W^T up to date would cost
+# all of them together as much.
+TURNING_THREADS = 4
 # Partial gradients of a tall batch, a power of two: enough for the threads of many processors, and never of
 # more bytes than that many times X with every A and dZ.  Parameters up to some size cost little to sum up, so
 # that a part is of so many rows at least; others take more, and blocks of as many, each of which adds to all
@@ -160,11 +163,11 @@ class Plan:
         return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
 
     def _keeps_transpose(self, inputs: int, outputs: int, rows: int, threads: int) -> bool:
-        """Whether W^T is kept for dX: not where W is large and enough rows share the packing of it."""
+        """Whether W^T is kept for dX: not of a large W, unless many threads would turn it for few rows."""
         if rows == 1:  # dX of a single row is dot products with W
             return False
         far = inputs * outputs * self.dtype.itemsize > RESIDENT_BYTES
-        return not (far and self._packs(inputs) and rows // threads >= BLOCK_ROWS)  # W^T would be packed too
+        return not far or (threads > TURNING_THREADS and rows // threads < BLOCK_ROWS)
 
     def _packs(self, columns: int) -> bool:
         """Whether panels of a matrix of so many columns are copied together before use."""

@@ -10,7 +10,7 @@ from libc.string cimport memset, strchr
 from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport PACKED_STRIDE, PACKED_TILES, ceil_div, cut, dense_backward_share, needs_transpose, worth_packing
+from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share
 from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
@@ -211,8 +211,6 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
         fits &= s.row >= padded(s.outputs) and s.output + rows * s.row <= room and s.delta + rows * s.row <= room
         if s.transposed_row:
             fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room
-        elif s.propagates and s.kind == DENSE and needs_transpose(batch):
-            fits &= worth_packing(&workspace[0], s.inputs, PACKED_TILES)  # by packing_size then
     fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
     if not fits:
         raise ValueError(f"workspace has {room} entries, too few or ill aligned for {threads} threads of {batch} rows")

@@ -50,11 +50,12 @@ cdef enum:
     PACKED_STRIDE = 2048
     PACKED_TILES = 4  # register tiles that must use the copy to pay for it
     # dW is formed and handed to the optimiser a strip at a time: parameters and optimiser state are then touched in
-    # long runs. Of dZ this many bytes stay in the cache, of dW this many columns. A strip is as tall as a register
-    # tile or two, so that it is transposed in whole blocks, or as several where it is narrow: then it has this many
-    # elements at the most.
+    # long runs, whole rows if possible: those that follow one another come ahead of need by themselves. Of dZ this many
+    # bytes stay in the cache, for dW of this many columns there is room. A strip is as tall as a register tile or two,
+    # so that it is transposed in whole blocks, or as several where it is narrow: then it has this many elements at the
+    # most.
     STRIP_BYTES = 262144
-    STRIP_COLUMNS = 1024
+    STRIP_COLUMNS = 4160
     STRIP_ROWS = 8
     STRIP_ELEMENTS = 1024
     # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked

@@ -15,6 +15,9 @@ from phases cimport (
 from real cimport real, sum_rows
 from stages cimport DENSE, network, stage
 
+cdef enum:
+    SUMMED_RUN = 8192  # elements that are summed and applied together: they stay in the first-level cache
+
 
 cdef inline mini_batch part_block(
     const training* job, const mini_batch* part, ptrdiff_t blocks, ptrdiff_t number, int thread
@@ -53,7 +56,7 @@ cdef inline void apply_partials(
     """Parameters at.. at + n from the sum of their partial gradients."""
     cdef ptrdiff_t end = at + n, some
     while at < end:
-        some = min(<ptrdiff_t>STRIP_SCRATCH, end - at)
+        some = min(<ptrdiff_t>SUMMED_RUN, end - at)
         sum_rows(scratch, workspace + job.partial + at, job.partial_row, job.partials, some)
         apply_gradient(job, rule, scratch, at, some)
         at += some

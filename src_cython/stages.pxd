@@ -97,7 +97,9 @@ cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff
         if s.kind == DENSE:
             if worth_packing(like, s.outputs, PACKED_TILES):
                 size = max(size, (s.inputs + 1) * panel_columns(like))
-            if s.propagates and worth_packing(like, max(s.inputs, s.transposed_row), PACKED_TILES):
+            if s.propagates and needs_transpose(batch) and (
+                s.transposed_row == 0 or worth_packing(like, s.transposed_row, PACKED_TILES)
+            ):
                 size = max(size, (s.outputs + 1) * panel_columns(like))
             if worth_packing(like, s.row, PACKED_TILES):
                 size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))
