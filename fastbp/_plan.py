@@ -112,7 +112,7 @@ class Plan:
 
     def training_threads(self, batch_size: int, cap: int) -> int:
         """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
-        return min(batch_size, _native.worthwhile_threads(cap, self.step_flops(batch_size)))
+        return _native.worthwhile_threads(cap, self.step_flops(batch_size))
 
     def evaluation_threads(self, rows: int, cap: int) -> int:
         """How many threads an evaluation of so many rows is worth, at most cap."""

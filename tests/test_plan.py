@@ -50,6 +50,7 @@ def test_small_steps_run_on_one_thread_and_large_ones_on_all():
     large = _plan.lower(Case(((784, 1024), "relu", (1024, 10)), "mse").layers(), np.dtype(np.float32))
     assert small.training_threads(1, 8) == 1
     assert large.training_threads(1024, 8) == 8
+    assert large.training_threads(1, 4) == 4  # they share the update
 
 
 @every_case
