@@ -198,8 +198,8 @@ def make_parser() -> argparse.ArgumentParser:
         (
             "--sections",
             "all",
-            "out of training, kernels, numerical, calls, cold, memory, growth, levels, threads, phases, "
-            "counters",
+            "out of training, batches, kernels, numerical, calls, cold, memory, growth, levels, threads, "
+            "phases, counters",
         ),
         ("--workloads", "all", "such as tiny,mnist, where a section goes through them"),
         ("--rivals", "numpy", "out of numpy, torch, jax, sklearn, or all that are installed"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fastbp import _native
 from fastbp.bench import (
+    batches,
     calls,
     cold,
     counters,
@@ -57,6 +58,7 @@ def each_level(numbers: Sequence[int]) -> list[Place]:
 
 SECTIONS: dict[str, Section] = {
     "training": Section("a step of every workload", training.measure, each_number),
+    "batches": Section("a step of one network in small and large batches", batches.measure, each_number),
     "kernels": Section("single kernels", kernels.measure, each_number),
     "numerical": Section("back propagation and numerical differentiation", numerical.measure, each_number),
     "calls": Section("prediction and online learning, a call", calls.measure, one_thread),

@@ -26,6 +26,9 @@ class Layout:
 
 LAYOUTS = {
     "training": Layout("Training", "microseconds a step", ("workload", "network, loss, optimiser, batch")),
+    "batches": Layout(
+        "Batches", "microseconds a step; activation, loss and optimiser of mnist", ("batch", "network")
+    ),
     "kernels": Layout("Single kernels", "microseconds a call", ("kernel", "shape")),
     "numerical": Layout(
         "Derivatives",
