@@ -97,6 +97,7 @@ LARGE = {
     "wide": (Case(((20, 1100), "relu", (1100, 530), "tanh", (530, 7), "softmax"), "cross_entropy"), 65),
     "power_of_two": (Case(((40, 512), "sigmoid", (512, 512), "softmax", (512, 3)), "mse"), 40),
     "tall": (Case(((9, 40), "exp", (40, 40), "tanh", (40, 1), "sigmoid"), "bce"), 2100),
+    "few_rows": (Case(((20, 300), "tanh", (300, 2200), "relu", (2200, 3)), "mse"), 6),
     "strips": (Case(((40, 600), "relu", (600, 1)), "mse"), 110),
     "one_output": (Case(((2, 98_305), "relu", (98_305, 1)), "mse"), 72),
 }
