@@ -10,7 +10,7 @@ from libc.string cimport memset, strchr
 from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share
+from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share, needs_transpose
 from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
@@ -202,6 +202,7 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
         &job.net, &workspace[0], job.block if job.partials else batch
     )
+    fits &= needs_transpose(job.block) or not job.partials  # packing_size has no room for W in a block of one row
     fits &= job.scratch + threads * job.scratch_row <= room
     fits &= job.partial_row >= job.net.parameter_count or not job.partials
     fits &= job.partial + job.partials * job.partial_row <= room

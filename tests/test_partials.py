@@ -158,6 +158,7 @@ def test_a_layout_that_reaches_beyond_the_workspace_is_refused(core):
         {"partial_row": 1},
         {"partial_row": 1 << 40},
         {"block": 0},
+        {"block": 1},
         {"block": 1 << 62},
         {"input": -16},
     ):
