@@ -372,7 +372,8 @@ def test_the_program_loads_no_library_but_the_one_it_is_to_measure():
 
 
 def test_a_program_learns_and_tells_its_mistakes_seconds_and_memory():
-    mistakes, seconds, room = processes.run_program("train", "fastbp", "samples:4000", "16-32-4", 4, 32, 0)
+    # Linux counts memory on each processor by itself, up to some 0.1 MB: the network has to take more.
+    mistakes, seconds, room = processes.run_program("train", "fastbp", "samples:4000", "16-2048-4", 4, 32, 0)
     assert mistakes < memory.MISTAKES
     assert seconds > 0
     assert room > 0
