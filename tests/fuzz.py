@@ -162,6 +162,9 @@ def compare_with_reference(case: Case, net: bp.Network, x: Any, y: Any) -> None:
         largest = np.max([np.abs(value).max() for value in (*values, parameters)])  # NaN when there is one
     if not largest <= 30.0 or not edge <= 10.0:
         return
+    entering = [value for value, step in zip(values, case.description, strict=False) if step == "relu"]
+    if any(((value != 0.0) & (np.abs(value) < np.finfo(net.dtype).tiny)).any() for value in entering):
+        return  # at the kink: what the reference has above 0 is 0 in the network's dtype
     terms = reference.loss_divisor(case.loss, values[-1], "mean") if case.reduction == "sum" else 1
     bound = tolerances.fuzzed(case.widths, len(x), largest, net.dtype) * terms
     if (
