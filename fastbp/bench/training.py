@@ -13,7 +13,7 @@ from fastbp.bench.baseline import Baseline
 from fastbp.bench.rivals import RIVALS, Contender, Fastbp, Trained
 from fastbp.bench.rows import Effort, Result, Row, Task
 from fastbp.bench.timing import Job, fill, peak_job, repetitions, seconds_of
-from fastbp.bench.workloads import GOALS, WORKLOADS, Problem, make_problem
+from fastbp.bench.workloads import GOALS, WORKLOADS, Problem, Workload, make_problem
 
 COMPARED_ROWS = 512
 # Difference of the outputs from the reference's, relative to how far training moved them.  Rounding gives
@@ -47,9 +47,13 @@ def problems(
     if names is None:
         names = task.workloads[: QUICK_WORKLOADS if task.effort.quick else None]
     for name in names:
-        workload = WORKLOADS[name]
-        most = 3 if task.effort.quick else max(2, epoch_flops / workload.step_flops)
-        yield make_problem(replace(workload, steps=int(min(workload.steps, most))), SEED)
+        yield short_problem(WORKLOADS[name], task.effort, epoch_flops)
+
+
+def short_problem(workload: Workload, effort: Effort, epoch_flops: float) -> Problem:
+    """A workload with its data, the epoch cut as `problems` says."""
+    most = 3 if effort.quick else max(2, epoch_flops / workload.step_flops)
+    return make_problem(replace(workload, steps=int(min(workload.steps, most))), SEED)
 
 
 def new_row(table: str, problem: Problem, threads: int) -> Row:
