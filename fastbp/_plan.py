@@ -26,9 +26,6 @@ ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the
 BLOCK_BYTES = 256 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
-# Up to so many threads, each turns a large W for itself whatever its rows: to bring W^T up to date would cost
-# all of them together as much.
-TURNING_THREADS = 4
 # Partial gradients of a tall batch, a power of two: enough for the threads of many processors, and never of
 # more bytes than that many times X with every A and dZ.  Parameters up to some size cost little to sum up, so
 # that a part is of so many rows at least; others take more, and blocks of as many, each of which adds to all
@@ -119,7 +116,7 @@ class Plan:
         return min(rows, _native.worthwhile_threads(cap, self.evaluation_flops(rows)))
 
     def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """Lay out a step's workspace: X, targets, each A and dZ, W^T if kept, losses, scratch, partials."""
+        """Lay out a step's workspace: X, targets, each A and dZ, losses, scratch, partials."""
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
@@ -135,13 +132,6 @@ class Plan:
             columns["row"][s] = row
             columns["output"][s] = offsets.take(rows * row)
             columns["delta"][s] = offsets.take(rows * row)
-            dense = columns["kind"][s] == _native.STAGE_KINDS["dense"]
-            weight = int(columns["inputs"][s]), int(columns["outputs"][s])
-            if dense and columns["propagates"][s] and self._keeps_transpose(*weight, rows, threads):
-                columns["transposed_row"][s] = self._padded(int(columns["inputs"][s]))
-                columns["transposed"][s] = offsets.take(
-                    int(columns["outputs"][s] * columns["transposed_row"][s])
-                )
         places["values"] = offsets.take(self._float64(batch_size))
         places["sums"] = offsets.take(rows)
         together = block if partials else batch_size  # rows that a product of phase 2 sums over
@@ -161,13 +151,6 @@ class Plan:
         blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
         size = threads * (blocks + packed) + self._float64(rows)
         return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
-
-    def _keeps_transpose(self, inputs: int, outputs: int, rows: int, threads: int) -> bool:
-        """Whether W^T is kept for dX: not of a large W, unless many threads would turn it for few rows."""
-        if rows == 1:  # dX of a single row is dot products with W
-            return False
-        far = inputs * outputs * self.dtype.itemsize > RESIDENT_BYTES
-        return not far or (threads > TURNING_THREADS and rows // threads < BLOCK_ROWS)
 
     def _packs(self, columns: int) -> bool:
         """Whether panels of a matrix of so many columns are copied together before use."""

@@ -10,7 +10,7 @@ from libc.string cimport memset, strchr
 from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share, needs_transpose
+from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share, worth_multiplying
 from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
@@ -58,7 +58,6 @@ OPTIMIZERS = {"gradient": GRADIENT, "sgd": SGD, "adam": ADAM}
 STAGE_KINDS = {"elementwise": ELEMENTWISE, "dense": DENSE}
 STAGE_FIELDS = (
     "kind", "activation", "inputs", "outputs", "weight", "bias", "output", "delta", "row", "propagates",
-    "transposed", "transposed_row",
 )
 LAYOUT_FIELDS = (
     "block", "input", "input_row", "faults", "target", "values", "sums", "scratch", "scratch_row",
@@ -202,16 +201,14 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
         &job.net, &workspace[0], job.block if job.partials else batch
     )
-    fits &= needs_transpose(job.block) or not job.partials  # packing_size has no room for W in a block of one row
+    fits &= worth_multiplying(job.block) or not job.partials  # packing_size has no room for W in a block of one row
     fits &= job.scratch + threads * job.scratch_row <= room
     fits &= job.partial_row >= job.net.parameter_count or not job.partials
     fits &= job.partial + job.partials * job.partial_row <= room
     for i in range(job.net.count):
         s = job.net.stages + i
-        fits &= min(s.output, s.delta, s.transposed, s.transposed_row) >= 0 and s.row <= room
+        fits &= min(s.output, s.delta) >= 0 and s.row <= room
         fits &= s.row >= padded(s.outputs) and s.output + rows * s.row <= room and s.delta + rows * s.row <= room
-        if s.transposed_row:
-            fits &= s.transposed_row >= padded(s.inputs) and s.transposed + s.outputs * s.transposed_row <= room
     fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
     if not fits:
         raise ValueError(f"workspace has {room} entries, too few or ill aligned for {threads} threads of {batch} rows")

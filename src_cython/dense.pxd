@@ -2,7 +2,7 @@
 
 Matrices are row-major; ``x_row`` is the distance in elements from one row of x to the next.  A cut is even, so that no
 tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and one of 8, not six of 8 and one of 2.  The
-rows of dW alone are cut at multiples of a tile's, so that whole blocks of W^T are brought up to date.
+rows of dW alone are cut at multiples of a tile's.
 """
 
 from libc.stdint cimport int64_t
@@ -38,9 +38,8 @@ cdef inline ptrdiff_t tile_count(const real* like, ptrdiff_t rows, ptrdiff_t col
     return ceil_div(rows, TILE_ROWS if columns > 2 * lanes(like) else NARROW_ROWS)
 
 
-cdef inline bint needs_transpose(ptrdiff_t batch) noexcept nogil:
-    """Whether a batch's dX is formed from W^T, kept or packed: for a single row, dot products with W are
-    cheaper than forming that."""
+cdef inline bint worth_multiplying(ptrdiff_t batch) noexcept nogil:
+    """Whether a batch's dX is a product with W^T: for a single row, dot products with W are cheaper than turning it."""
     return batch > 1
 
 
@@ -52,8 +51,7 @@ cdef enum:
     # dW is formed and handed to the optimiser a strip at a time: parameters and optimiser state are then touched in
     # long runs, whole rows if possible: those that follow one another come ahead of need by themselves. Of dZ this many
     # bytes stay in the cache, for dW of this many columns there is room. A strip is as tall as a register tile or two,
-    # so that it is transposed in whole blocks, or as several where it is narrow: then it has this many elements at the
-    # most.
+    # or as several where it is narrow: then it has this many elements at the most.
     STRIP_BYTES = 262144
     STRIP_COLUMNS = 4160
     STRIP_ROWS = 8
@@ -190,23 +188,18 @@ cdef inline void dense_forward(
 
 
 cdef inline void dense_input_gradient(
-    real* dx, ptrdiff_t dx_row, const real* dz, ptrdiff_t dz_row, const real* weight, const real* transposed,
-    ptrdiff_t transposed_row, const real* y, ptrdiff_t y_row, real* packed, ptrdiff_t rows, ptrdiff_t inputs,
-    ptrdiff_t outputs, int epilogue,
+    real* dx, ptrdiff_t dx_row, const real* dz, ptrdiff_t dz_row, const real* weight, const real* y, ptrdiff_t y_row,
+    real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue,
 ) noexcept nogil:
-    """dX = dZ W^T, (B, I) = (B, O) @ (O, I), from W^T kept row-major, or from W where transposed_row is 0; writes dx.
+    """dX = dZ W^T, (B, I) = (B, O) @ (O, I), whose panels are packed straight from W; overwrites dx, which is padded.
 
     ``epilogue`` may multiply by the slope of the activation below, whose output is y: then dx is the layer below's dZ.
-    packed: as in dense_forward; W alone needs it.  2 B I O flops.
+    packed: see multiply.  2 B I O flops.
     """
     cdef product p
-    p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, transposed_row, outputs
-    p.c_row, p.y_row, p.epilogue = dx_row, y_row, epilogue
-    p.padded = packed != NULL and transposed_row > 0  # W itself has no padding; its panels are packed with some
-    if transposed_row == 0:
-        multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs)
-    else:
-        multiply(&p, dz, transposed, 1, dx, <const real*>NULL, y, packed, rows, inputs)
+    p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, 0, outputs
+    p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, False
+    multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs)
 
 
 cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
@@ -322,8 +315,9 @@ cdef inline void dense_backward_share(
 
     dX = dZ W^T by rows of the batch, dW = X^T dZ by its own rows, db with the first.  4 B I O flops in all, with dX.
     """
+    cdef product p
     cdef ptrdiff_t first, last
-    if dx != NULL and not needs_transpose(rows):
+    if dx != NULL and not worth_multiplying(rows):
         first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
         dots(dx + first, 1, weight + first * outputs, outputs, dz, last - first, outputs)
     elif dx != NULL:
@@ -331,9 +325,11 @@ cdef inline void dense_backward_share(
         transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
         team_meet(gate, team, NULL)
         first, last = cut(rows, team, thread), cut(rows, team, thread + 1)
-        dense_input_gradient(
-            dx + first * inputs, inputs, dz + first * outputs, outputs, weight, transposed, transposed_row,
-            <const real*>NULL, 0, <real*>NULL, last - first, inputs, outputs, TILE_STORE,
+        p.a_row, p.a_k, p.b_k, p.depth = outputs, 1, transposed_row, outputs
+        p.c_row, p.y_row, p.epilogue, p.padded = inputs, 0, TILE_STORE, False
+        multiply(
+            &p, dz + first * outputs, transposed, 1, dx + first * inputs, <const real*>NULL, <const real*>NULL,
+            <real*>NULL, last - first, inputs,
         )
     first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
     dense_weight_gradient(

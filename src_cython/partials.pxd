@@ -7,10 +7,10 @@ caches, and adds each block's dW to the part's. Then the partial gradients are s
 """
 
 from dense cimport ceil_div, cut
-from optimizers cimport GRADIENT, GRADIENT_SUM, is_update, rule_at, update_rule
+from optimizers cimport GRADIENT, GRADIENT_SUM, rule_at, update_rule
 from phases cimport (
     STRIP_SCRATCH, apply_gradient, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, training,
-    transpose_weights, update_parameters,
+    update_parameters,
 )
 from real cimport real, sum_rows
 from stages cimport DENSE, network, stage
@@ -63,8 +63,7 @@ cdef inline void apply_partials(
 
 
 cdef inline void update_by_partials(
-    const training* job, const update_rule* rule, real* workspace, real* scratch, int piece, int pieces,
-    bint is_last_batch,
+    const training* job, const update_rule* rule, real* workspace, real* scratch, int piece, int pieces
 ) noexcept nogil:
     """A piece of phase 2: some rows of every W, the biases with the first."""
     cdef const network* net = &job.net
@@ -78,5 +77,3 @@ cdef inline void update_by_partials(
         apply_partials(job, rule, workspace, scratch, s.weight + first * s.outputs, (last - first) * s.outputs)
         if piece == 0:
             apply_partials(job, rule, workspace, scratch, s.bias, s.outputs)
-        if is_update(rule) and not is_last_batch:
-            transpose_weights(job, s, workspace, first, last, 0, s.outputs)

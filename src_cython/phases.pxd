@@ -157,18 +157,6 @@ cdef inline void backpropagate_rows(
             )
 
 
-cdef inline void transpose_weights(
-    const training* job, const stage* s, real* workspace, ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left,
-    ptrdiff_t right,
-) noexcept nogil:
-    """W^T brought up to date for rows top..bottom and columns left..right of a stage's W, where one is kept."""
-    if s.propagates and s.transposed_row:
-        transpose(
-            workspace + s.transposed + left * s.transposed_row + top, s.transposed_row,
-            <const real*>job.net.parameters + s.weight + top * s.outputs + left, s.outputs, bottom - top, right - left,
-        )
-
-
 cdef inline void apply_gradient(
     const training* job, const update_rule* rule, const real* g, ptrdiff_t at, ptrdiff_t n
 ) noexcept nogil:
@@ -209,12 +197,11 @@ cdef inline void expect_update(
 
 
 cdef inline void update_strip(
-    const training* job, const update_rule* rule, const stage* s, real* workspace, real* scratch,
+    const training* job, const update_rule* rule, const stage* s, real* scratch,
     const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted, bint is_last_batch,
+    ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right, upcoming* wanted,
 ) noexcept nogil:
-    """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW, the update, and unless this batch is the
-    last W^T brought up to date.
+    """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW and the update.
 
     x points at the strip's rows, dz at its columns.  dW of few columns is formed as its transpose, to the same bits.
     """
@@ -234,8 +221,6 @@ cdef inline void update_strip(
     else:
         for i in range(bottom - top):
             apply_gradient(job, rule, scratch + i * columns, s.weight + (top + i) * s.outputs + left, columns)
-    if is_update(rule) and not is_last_batch:
-        transpose_weights(job, s, workspace, top, bottom, left, right)
 
 
 cdef inline ptrdiff_t first_tile(ptrdiff_t begin, ptrdiff_t tile, ptrdiff_t tiles) noexcept nogil:
@@ -305,8 +290,7 @@ cdef inline void update_parameters(
                 wanted.first, wanted.last = gathered, reached if rows_are_far else gathered
                 wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)
                 update_strip(
-                    job, rule, s, workspace, scratch, x + top, x_row, dz, dz_row, batch.size, top, bottom, left, right,
-                    &wanted, following.size == 0,
+                    job, rule, s, scratch, x + top, x_row, dz, dz_row, batch.size, top, bottom, left, right, &wanted,
                 )
                 gather_batch(job, following, workspace, gathered, reached)
         x, x_row = workspace + s.output + batch.place * s.row, s.row

@@ -6,7 +6,7 @@ from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
 from dense cimport (
-    PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, needs_transpose, strip_count, worth_packing,
+    PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, strip_count, worth_multiplying, worth_packing,
 )
 from real cimport TILE_RELU, TILE_STORE, dots, is_one_run, lanes, padded, panel_columns, real, table
 
@@ -27,8 +27,6 @@ cdef struct stage:
     int64_t delta           # in the workspace: dZ (batch, row)
     int64_t row
     int64_t propagates      # 1 where a layer below needs dX
-    int64_t transposed      # in the workspace: W^T (outputs, transposed_row), where one is kept for dX
-    int64_t transposed_row  # 0 where no W^T is kept
 
 cdef struct network:
     const stage* stages
@@ -70,13 +68,13 @@ cdef inline void stage_backward(
     cdef const real* dz = workspace + s.delta + first * s.row
     cdef ptrdiff_t r
     dx += below.delta + first * below.row
-    if s.kind == DENSE and not needs_transpose(batch):
+    if s.kind == DENSE and not worth_multiplying(batch):
         dots(dx, 1, parameters + s.weight, s.outputs, dz, s.inputs, s.outputs)
         dz = dx
     elif s.kind == DENSE:
         dense_input_gradient(
-            dx, below.row, dz, s.row, parameters + s.weight, workspace + s.transposed, s.transposed_row, y,
-            below.row, packed, rows, s.inputs, s.outputs, slope_epilogue(<int>below.activation),
+            dx, below.row, dz, s.row, parameters + s.weight, y, below.row, packed, rows, s.inputs, s.outputs,
+            slope_epilogue(<int>below.activation),
         )
         if below.activation != SOFTMAX:
             return
@@ -97,9 +95,7 @@ cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff
         if s.kind == DENSE:
             if worth_packing(like, s.outputs, PACKED_TILES):
                 size = max(size, (s.inputs + 1) * panel_columns(like))
-            if s.propagates and needs_transpose(batch) and (
-                s.transposed_row == 0 or worth_packing(like, s.transposed_row, PACKED_TILES)
-            ):
+            if s.propagates and worth_multiplying(batch) and s.outputs > 1:
                 size = max(size, (s.outputs + 1) * panel_columns(like))
             if worth_packing(like, s.row, PACKED_TILES):
                 size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))

@@ -19,7 +19,7 @@ from optimizers cimport rule_at, update_rule
 from partials cimport differentiate_part, update_by_partials
 from phases cimport (
     STRIP_SCRATCH, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, mini_batch_at, training,
-    transpose_weights, update_parameters,
+    update_parameters,
 )
 from real cimport lanes, real
 from stages cimport network
@@ -91,7 +91,7 @@ cdef inline void second_phase(
     piece = team_take(gate, thread, team, shares)
     while piece >= 0:
         if job.partials:
-            update_by_partials(job, rule, workspace, scratch, piece, pieces, following.size == 0)
+            update_by_partials(job, rule, workspace, scratch, piece, pieces)
         else:
             update_parameters(
                 job, rule, batch, following, workspace, scratch, length, cut(length, pieces, piece),
@@ -108,7 +108,7 @@ cdef inline ptrdiff_t train_batches(
     The thread with a watch has the team break up once it is kept waiting for most of the time.
     """
     cdef const network* net = &job.net
-    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs, batches = ceil_div(job.rows, job.batch_size), number, i
+    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs, batches = ceil_div(job.rows, job.batch_size), number
     cdef ptrdiff_t length = gradient_length(net, workspace)
     cdef double scale, loss
     cdef update_rule rule
@@ -116,11 +116,6 @@ cdef inline ptrdiff_t train_batches(
     cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
     if descends_row_by_row(job, team):
         return train_row_by_row(job, workspace)
-    for i in range(net.count):  # users write to the weights whenever native code is not running
-        transpose_weights(
-            job, net.stages + i, workspace, cut(net.stages[i].inputs, team, thread),
-            cut(net.stages[i].inputs, team, thread + 1), 0, net.stages[i].outputs,
-        )
     if job.partials == 0:
         gather_batch(
             job, &following, workspace, cut(following.size, team, thread), cut(following.size, team, thread + 1)

@@ -58,7 +58,7 @@ def test_large_layers_and_batches_have_the_same_bits_on_every_level_with_fused_m
 @every_core
 @every_dtype
 def test_a_last_batch_of_a_row_a_thread_has_the_same_bits_with_any_number_of_threads(core, dtype):
-    """The space is laid out for the whole batch: W^T is not kept, and dX of a single row needs W packed."""
+    """The space is laid out for the whole batch, and dX of a single row of it needs W packed."""
     case, batch_size = LARGE["wide"]
     parameters, x, target, _ = problem(case, batch_size + 2, dtype)
     order = np.arange(len(x))

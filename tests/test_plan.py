@@ -7,7 +7,7 @@ import reference
 from axes import every_dtype
 from cases import CASES, Case, every_case
 
-from fastbp import _native, _plan
+from fastbp import _plan
 
 
 @every_case
@@ -62,18 +62,6 @@ def test_workspaces_do_not_shrink_with_rows_or_threads(case, dtype):
         by_threads = [space(100, 1, threads).array.size for threads in (1, 2, 3, 8)]
         assert by_rows == sorted(by_rows)
         assert by_threads == sorted(by_threads)
-
-
-def test_a_large_weight_is_transposed_in_the_workspace_only_where_many_threads_have_few_rows():
-    plan = _plan.lower(Case(((512, 1024), "relu", (1024, 1024)), "mse").layers(), np.dtype(np.float32))
-    column = _native.STAGE_FIELDS.index("transposed_row")
-
-    def is_kept(rows, threads):
-        return bool(plan.training_space(rows, 1, threads).stages[:, column].any())
-
-    assert is_kept(64, 8)
-    assert is_kept(160, 16)
-    assert not any(is_kept(rows, threads) for rows, threads in ((1, 1), (2, 1), (64, 2), (64, 4), (256, 8)))
 
 
 def test_an_evaluation_takes_taller_blocks_where_rows_share_the_packing_of_a_matrix():
