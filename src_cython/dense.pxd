@@ -8,8 +8,8 @@ rows of dW alone are cut at multiples of a tile's.
 from libc.stdint cimport int64_t
 
 from real cimport (
-    FETCH_INTERVAL, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes, multiply_row,
-    multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
+    FETCH_INTERVAL, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes,
+    multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -52,7 +52,7 @@ cdef enum:
     # long runs, whole rows if possible: those that follow one another come ahead of need by themselves. Of dZ this many
     # bytes stay in the cache, for dW of this many columns there is room. A strip is as tall as a register tile or two,
     # or as several where it is narrow: then it has this many elements at the most.
-    STRIP_BYTES = 262144
+    STRIP_BYTES = 524288
     STRIP_COLUMNS = 4160
     STRIP_ROWS = 8
     STRIP_ELEMENTS = 1024
@@ -120,9 +120,9 @@ cdef inline void multiply(
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
-    The last tiles of a panel fetch the next one's rows, each a line of all.  b_column: elements from one column of b to
-    the next, 1 unless b is the transpose of a matrix without gaps and of several columns: then its panels are always
-    copied.
+    The last tiles of a panel fetch the next one's rows, each a line of all.  b_column: elements from one column of
+    b to the next, 1 unless b is the transpose of a matrix without gaps and of several columns: then its panels are
+    always copied.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
@@ -205,6 +205,11 @@ cdef inline void dense_input_gradient(
 cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
     """How many register tiles one above the other make a strip of so many columns."""
     return max(STRIP_ROWS // TILE_ROWS, STRIP_ELEMENTS // (TILE_ROWS * columns))
+
+
+cdef inline bint worth_copying(const real* like, ptrdiff_t x_row, ptrdiff_t columns) noexcept nogil:
+    """Whether a strip's columns of X are copied together first: they lie far apart, and dW's columns are many."""
+    return x_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and strip_tiles(columns) * TILE_ROWS <= LINE
 
 
 cdef inline ptrdiff_t strip_count(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:

@@ -10,11 +10,12 @@ from libc.stdint cimport int64_t
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
     STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, panel_count, strip_count,
-    strip_tiles, upcoming, vector_cut, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
+    strip_tiles, upcoming, vector_cut, whole_vectors, worth_copying, worth_fetching, worth_fetching_rows, worth_packing,
+    worth_turning,
 )
 from losses cimport loss_rows, takes_logits
 from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, is_update, update, update_rule
-from real cimport TILE_ROWS, lanes, real, sum_rows, transpose
+from real cimport LINE, TILE_ROWS, lanes, pack, real, sum_rows, transpose
 from rows cimport gather_rows
 from stages cimport DENSE, network, stage, stage_backward, stage_forward
 
@@ -254,13 +255,15 @@ cdef inline void update_parameters(
     rows of the following batch that fall to it."""
     cdef const network* net = &job.net
     cdef const stage* s
-    cdef real* packed = scratch + STRIP_SCRATCH
+    cdef real* copied = scratch + STRIP_SCRATCH
+    cdef real* packed = copied + LINE * batch.size
     cdef const real* x = workspace + batch.input
     cdef const real* dz
+    cdef const real* strip_x
     cdef bint rows_are_far = worth_fetching_rows(&net.x)
     cdef upcoming wanted
     cdef ptrdiff_t x_row = job.input_row, passed = 0, i, strips, strip, tiles, tile, length, reached, gathered
-    cdef ptrdiff_t first, last, top, bottom, left, right, dz_row
+    cdef ptrdiff_t first, last, top, bottom, left, right, dz_row, strip_row
     cdef ptrdiff_t depth = job.block if job.partials else job.batch_size
     wanted.source, wanted.order = &net.x, following.order
     wanted.copy_row = job.input_row * <ptrdiff_t>sizeof(real)
@@ -289,8 +292,13 @@ cdef inline void update_parameters(
                 reached = rows_due(job, following.size, passed - (tiles - tile) * length, total)
                 wanted.first, wanted.last = gathered, reached if rows_are_far else gathered
                 wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)
+                strip_x, strip_row = x + top, x_row
+                if worth_copying(x, x_row, right - left):
+                    pack(copied, x + top, x_row, batch.size, <int>(bottom - top))
+                    strip_x, strip_row = copied, whole_vectors(x, bottom - top)
                 update_strip(
-                    job, rule, s, scratch, x + top, x_row, dz, dz_row, batch.size, top, bottom, left, right, &wanted,
+                    job, rule, s, scratch, strip_x, strip_row, dz, dz_row, batch.size, top, bottom, left, right,
+                    &wanted,
                 )
                 gather_batch(job, following, workspace, gathered, reached)
         x, x_row = workspace + s.output + batch.place * s.row, s.row

@@ -8,7 +8,7 @@ from activations cimport (
 from dense cimport (
     PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, strip_count, worth_multiplying, worth_packing,
 )
-from real cimport TILE_RELU, TILE_STORE, dots, is_one_run, lanes, padded, panel_columns, real, table
+from real cimport LINE, TILE_RELU, TILE_STORE, dots, is_one_run, lanes, padded, panel_columns, real, table
 
 cdef enum stage_kind:
     ELEMENTWISE = 0  # an activation without a dense layer before it
@@ -84,12 +84,13 @@ cdef inline void stage_backward(
 
 
 cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff_t batch) noexcept nogil:
-    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strip of dZ.
+    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strips of X
+    and dZ.
 
     An evaluation gets room for the backward pass too.
     """
     cdef const stage* s
-    cdef ptrdiff_t size = 0, i
+    cdef ptrdiff_t size = 0, columns, i
     for i in range(net.count):
         s = net.stages + i
         if s.kind == DENSE:
@@ -97,6 +98,8 @@ cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff
                 size = max(size, (s.inputs + 1) * panel_columns(like))
             if s.propagates and worth_multiplying(batch) and s.outputs > 1:
                 size = max(size, (s.outputs + 1) * panel_columns(like))
+            columns = LINE
             if worth_packing(like, s.row, PACKED_TILES):
-                size = max(size, batch * (ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)))
+                columns += ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)
+            size = max(size, batch * columns)
     return padded(size)
