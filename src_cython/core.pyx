@@ -18,8 +18,8 @@ from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
-    LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES, float_mode_enter,
-    float_mode_leave, padded, real, table,
+    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES,
+    float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows
@@ -336,6 +336,14 @@ def find_nonfinite(x, real[::1] scratch):
                 row += 1
     PyBuffer_Release(&view)
     return found
+
+
+def foresee(bint on):
+    """Have panels and parameters fetched ahead of need, or leave that to the processor; returns how it was."""
+    return bool(tile_foresee(on))
+
+
+foresee(FORESEEING_PAYS)
 
 
 def openmp_limit():

@@ -9,7 +9,8 @@ from libc.stdint cimport int64_t
 
 from real cimport (
     FETCH_INTERVAL, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes,
-    multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, transpose,
+    multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, tile_foresees,
+    transpose,
 )
 from team cimport team_gate, team_meet
 
@@ -70,7 +71,7 @@ cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tile
 
 cdef inline bint worth_fetching(const real* like, int arrays, ptrdiff_t parameters) noexcept nogil:
     """Whether a strip's share of so many arrays of parameters should be asked for before it is needed."""
-    return arrays * parameters * <ptrdiff_t>sizeof(real) > RESIDENT_BYTES
+    return tile_foresees and arrays * parameters * <ptrdiff_t>sizeof(real) > RESIDENT_BYTES
 
 
 cdef inline bint worth_fetching_rows(const table* source) noexcept nogil:
@@ -120,7 +121,7 @@ cdef inline void multiply(
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
-    The last tiles of a panel fetch the next one's rows, each a line of all.  b_column: elements from one column of
+    The last tiles of a panel may fetch the next one's rows, each a line of all.  b_column: elements from one column of
     b to the next, 1 unless b is the transpose of a matrix without gaps and of several columns: then its panels are
     always copied.
     """
@@ -155,7 +156,7 @@ cdef inline void multiply(
             bottom = top + height + (tile < longer)
             p.a = a + top * p.a_row
             p.y = y + top * p.y_row + left if y != NULL else NULL
-            if packs and tiles - tile <= PANEL_LINES and right < columns:
+            if packs and tile_foresees and tiles - tile <= PANEL_LINES and right < columns:
                 fetch_columns(
                     p, <const char*>(b + right * b_column) + (tiles - tile - 1) * FETCHED_LINE,
                     (width if transposes else b_k) * <ptrdiff_t>sizeof(real),

@@ -33,6 +33,9 @@ cdef extern from "tile.h" nogil:
 
     enum: TILE_STREAMS
     enum: FETCH_INTERVAL
+    bint FORESEEING_PAYS
+    bint tile_foresees
+    bint tile_foresee(bint)
 
     ctypedef struct tile_stream:
         const char* at

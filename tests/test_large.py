@@ -57,6 +57,24 @@ def test_large_layers_and_batches_have_the_same_bits_on_every_level_with_fused_m
 
 @every_core
 @every_dtype
+@every_large_case
+def test_memory_fetched_ahead_changes_no_bit(core, dtype, case, batch_size):
+    parameters, x, target, rng = problem(case, 3 * batch_size, dtype)
+    order = rng.permutation(len(x))
+    runs = []
+    before = core.foresee(False)
+    try:
+        for foresees in (False, True):
+            core.foresee(foresees)
+            runs.append(train(core, case, parameters, x, target, order, batch_size, RULES["adam"], threads=2))
+    finally:
+        core.foresee(before)
+    assert same_bits(runs[0].parameters, runs[1].parameters)
+    assert same_bits(runs[0].losses, runs[1].losses)
+
+
+@every_core
+@every_dtype
 def test_a_last_batch_of_a_row_a_thread_has_the_same_bits_with_any_number_of_threads(core, dtype):
     """The space is laid out for the whole batch, and dX of a single row of it needs W packed."""
     case, batch_size = LARGE["wide"]
