@@ -9,7 +9,7 @@
  *   float32    1.0      1.8       1.3        0.9             2.0
  *   float64    1.0      1.2       1.6        1.2             2.0
  *
- * Infinities and NaN come out as the mathematics has them; subnormal results are exact to the last place too.
+ * Infinities and NaN come out as the mathematics has them; subnormal numbers are zero, as float_mode.h has it.
  *
  * The file includes itself once for each type: REAL is f32 or f64, FN(name) is f32_name or f64_name.
  */
@@ -149,7 +149,7 @@ SIMD_INLINE vec FN(exp_parts)(vec x, vec *low) {
     x = FN(min)(FN(set)(CHOOSE(89.0f, 710.0)), FN(max)(FN(set)(CHOOSE(-105.0f, -750.0)), x));
     const vec round = FN(set)(ROUND), one = FN(set)(1);
     vec n, p_low, p = FN(expm1_reduced)(x, &n, &p_low), high = FN(add)(p, one);
-    /* 2^n in two factors, so that subnormal results are rounded once and 2^128 (2^1024) is never formed. */
+    /* 2^n in two factors: 2^128 (2^1024) is never formed. */
     vec half = FN(sub)(FN(fma)(n, FN(set)((real_t)0.5), round), round);
     vec first = FN(two_to)(half), second = FN(two_to)(FN(sub)(n, half));
     *low = FN(mul)(FN(mul)(FN(add)(FN(sub)(p, FN(sub)(high, one)), p_low), first), second);

@@ -175,12 +175,14 @@ def test_infinities_and_nan_pass_through_the_product_where_they_belong(core, dty
 
 @every_core
 @every_dtype
-def test_subnormal_numbers_are_not_flushed_to_zero(core, dtype):
-    tiny = np.finfo(dtype).smallest_subnormal
+def test_subnormal_numbers_are_zero_in_every_thread(core, dtype):
+    tiny = np.finfo(dtype).tiny
     for threads in (1, 2):
-        x = np.full((16, 1), tiny, dtype)
-        z = forward(core, x, np.full((1, 40), 3.0, dtype), np.zeros(40, dtype), threads)
-        assert (z == 3 * tiny).all()
+        # a normal product; one that is not; a factor that is not
+        for x, weight, product in ((tiny, 3.0, 3 * tiny), (tiny, 0.5, 0.0), (tiny / 2, 2.0, 0.0)):
+            rows, weights = np.full((16, 1), x, dtype), np.full((1, 40), weight, dtype)
+            z = forward(core, rows, weights, np.zeros(40, dtype), threads)
+            assert (z == product).all()
 
 
 @every_core

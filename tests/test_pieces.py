@@ -10,7 +10,9 @@ import reference
 import tolerances
 from axes import THREADS, every_core, every_dtype, same_bits
 from cases import LOSSES, Case
-from natively import every_rule, loss_gradient, update
+from natively import RULES, every_rule, loss_gradient, update
+
+from fastbp import _native
 
 LAST = {"bce": "sigmoid", "cross_entropy": "softmax"}
 SHAPES = ((1, 1), (1, 2), (5, 3), (7, 17), (40, 10))
@@ -61,7 +63,7 @@ def test_the_absolute_error_has_slope_zero_where_there_is_no_error(core):
 @every_dtype
 @pytest.mark.parametrize("name", ["mse", "mae"])
 def test_a_slope_is_the_same_in_short_and_in_long_rows(core, dtype, name):
-    tiny, inf, nan = np.finfo(dtype).smallest_subnormal, np.inf, np.nan
+    tiny, inf, nan = np.finfo(dtype).tiny, np.inf, np.nan
     a = np.array([[1.0, -0.0, tiny, inf, -inf, inf, nan, 2.0, 3.0, -tiny]], dtype)
     target = np.array([[1.0, 0.0, 0.0, 1.0, 1.0, inf, 1.0, nan, 5.0, 0.0]], dtype)
     slopes = [
@@ -89,6 +91,18 @@ def test_updates_equal_the_reference_on_any_number_of_threads(core, dtype, rule)
         assert first.losses.tolist() == [0.5 + step for step in range(steps)]
         assert all(same_bits(other.parameters, first.parameters) for other in others)
         assert all(same_bits(other.state, first.state) for other in others)
+
+
+@every_core
+@every_dtype
+def test_adams_average_of_a_gradient_that_has_become_zero_does_not_become_subnormal(core, dtype):
+    moved, state, losses = np.zeros(40, dtype), np.zeros((2, 40), dtype), np.zeros(1)
+    settings = np.array([0.0, *RULES["adam"].rates])
+    for step in range(8000):
+        gradient = np.full(40, step == 0, dtype)
+        core.update(moved, gradient, state, _native.OPTIMIZERS["adam"], settings, step, 0.0, losses, 0, 1)
+    assert (state[0] < 1e3 * np.finfo(dtype).tiny).all()
+    assert ((state == 0.0) | (state >= np.finfo(dtype).tiny)).all()
 
 
 def updating(core, **wrong):

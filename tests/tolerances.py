@@ -60,13 +60,14 @@ def softmax(z: NDArray[Any], dtype: DTypeLike) -> NDArray[np.float64]:
     """exp(z - max) / sum of such, along rows.
 
     Relative to the result: u |z - max| from the rounded difference and 4 u for an exp of 2 ULP, as much for
-    the worst exp in the sum, u for each of its k additions and for the quotient.
+    the worst exp in the sum, u for each of its k additions and for the quotient. What is below the smallest
+    normal number is 0.
     """
     largest = z.max(axis=1, keepdims=True)
     spread = (largest - z.min(axis=1, keepdims=True)) * np.ones_like(z)
     exact = np.exp(z - largest) / np.exp(z - largest).sum(axis=1, keepdims=True)
     relative = (2.0 * spread + z.shape[1] + 10.0) * unit(dtype)
-    return np.asarray(relative * exact + 4.0 * float(np.finfo(dtype).smallest_subnormal), np.float64)
+    return np.asarray(relative * exact + float(np.finfo(dtype).tiny), np.float64)
 
 
 def activation_derivative(
