@@ -13,6 +13,7 @@ from activations cimport activation_forward as activation_forward_row
 from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share, worth_multiplying
 from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
+from fetching cimport stretches
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
 from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
 from optimizers cimport update as update_run
@@ -279,6 +280,7 @@ def train(
     job.block, job.input, job.input_row, job.faults, job.target = layout[0], layout[1], layout[2], layout[3], layout[4]
     job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]
     job.partials, job.partial, job.partial_row = layout[9], layout[10], layout[11]
+    job.shared = threads > 1
     job.losses = &losses[0]
     job.clock = &clock[0, 0] if clock is not None else NULL
     team_gate_init(&gate, threads)

@@ -32,7 +32,7 @@ cdef void dense_forward_member(
     cdef ptrdiff_t first = cut(rows, team, thread), last = cut(rows, team, thread + 1)
     dense_forward_rows(
         z + first * outputs, outputs, x + first * inputs, inputs, weight, bias, <real*>NULL, last - first, inputs,
-        outputs, TILE_STORE,
+        outputs, TILE_STORE, <const stretches*>NULL,
     )
     float_mode_leave(mode)
 

@@ -7,8 +7,11 @@ rows of dW alone are cut at multiples of a tile's.
 
 from libc.stdint cimport int64_t
 
+from fetching cimport (
+    columns_of_rows, expect, expect_nothing, fetch_meanwhile, runs_of_memory, stretches, upcoming,
+)
 from real cimport (
-    FETCH_INTERVAL, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, TILE_STREAMS, dots, lanes,
+    FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, dots, lanes,
     multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, tile_foresees,
     transpose,
 )
@@ -60,9 +63,8 @@ cdef enum:
     # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked
     # for while its dW is formed. What the first-level cache cannot keep beside the operands waits in the second.
     RESIDENT_BYTES = 1048576
+    FETCHING_TILES = 4  # register tiles that fetch a panel: four streams bring a line for each k, and it has up to four
     FETCHED_ROW = 256  # bytes: shorter rows are copied before a fetch of them has come
-    FETCHED_LINE = 64  # bytes that one fetch brings
-    PANEL_LINES = 4    # the most that a row of a panel touches
 
 
 cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
@@ -84,22 +86,6 @@ cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcep
     return ceil_div(columns, lanes(like)) * lanes(like)
 
 
-cdef inline void fetch_streams(product* p, int streams) noexcept nogil:
-    """The first so many streams are what p's tiles fetch meanwhile."""
-    cdef int i
-    p.fetches = streams > 0
-    for i in range(streams, TILE_STREAMS):  # some place that is near
-        p.ahead[i].at, p.ahead[i].step = <const char*>p.a, 0
-
-
-cdef inline void fetch_columns(product* p, const char* at, ptrdiff_t row) noexcept nogil:
-    """Have p's tiles fetch a line of each of depth rows, ``row`` bytes apart."""
-    cdef int i
-    for i in range(FETCH_INTERVAL):
-        p.ahead[i].at, p.ahead[i].step = at + i * row, FETCH_INTERVAL * row
-    fetch_streams(p, FETCH_INTERVAL)
-
-
 cdef inline void multiply_single(
     product* p, const real* b, real* c, const real* bias, const real* y, ptrdiff_t columns
 ) noexcept nogil:
@@ -113,22 +99,39 @@ cdef inline void multiply_single(
         multiply_row(p, c + left, <int>(right - left))
 
 
+cdef inline stretches panel_of(
+    const real* b, ptrdiff_t b_k, ptrdiff_t b_column, ptrdiff_t depth, ptrdiff_t columns
+) noexcept nogil:
+    """The memory of a panel whose first element is at b, with the strides of `multiply`."""
+    cdef ptrdiff_t size = sizeof(real)
+    if b_column != 1:
+        return runs_of_memory(FETCHES_TO_READ, b, 0, 1, columns * b_column * size)
+    return columns_of_rows(b, b_k * size, depth, columns * size)
+
+
+cdef inline stretches first_panel(const real* weight, ptrdiff_t inputs, ptrdiff_t outputs) noexcept nogil:
+    """The memory that a forward pass begins with."""
+    return panel_of(weight, outputs, 1, inputs, vector_cut(weight, outputs, panel_count(weight, outputs), 1))
+
+
 cdef inline void multiply(
     product* p, const real* a, const real* b, ptrdiff_t b_column, real* c, const real* bias, const real* y,
-    real* packed, ptrdiff_t rows, ptrdiff_t columns,
+    real* packed, ptrdiff_t rows, ptrdiff_t columns, const stretches* beyond,
 ) noexcept nogil:
     """c (rows, columns) = bias + a @ b, tile by tile, with p's strides, depth and epilogue.
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
-    The last tiles of a panel may fetch the next one's rows, each a line of all.  b_column: elements from one column of
-    b to the next, 1 unless b is the transpose of a matrix without gaps and of several columns: then its panels are
-    always copied.
+    b_column: elements from one column of b to the next, 1 unless b is the transpose of a matrix without gaps and of
+    several columns: then its panels are always copied.  The last tiles of a panel fetch the next one, and those of the
+    last ``beyond``, unless that is NULL; a panel that will be copied is fetched only where that is foreseen.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
     cdef bint transposes = b_column != 1
     cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, ceil_div(rows, TILE_ROWS))
+    cdef bint fetches = tile_foresees if packs else beyond != NULL
+    cdef upcoming wanted
     if rows == 0:  # a thread more than there are rows
         return
     if rows == 1 and not transposes:
@@ -151,28 +154,34 @@ cdef inline void multiply(
             if bias != NULL:
                 pack(packed, bias + left, 0, 1, <int>(right - left))
                 p.bias = packed
-        top, p.fetches = 0, False
+        top, p.fetches = 0, FETCHES_NOTHING
+        if fetches:
+            expect_nothing(&wanted)
+            if right == columns and beyond != NULL:
+                expect(&wanted, beyond[0])
+            elif right < columns:
+                expect(&wanted, panel_of(
+                    b + right * b_column, b_k, b_column, p.depth, vector_cut(c, columns, panels, panel + 2) - right
+                ))
         for tile in range(tiles):
             bottom = top + height + (tile < longer)
             p.a = a + top * p.a_row
             p.y = y + top * p.y_row + left if y != NULL else NULL
-            if packs and tile_foresees and tiles - tile <= PANEL_LINES and right < columns:
-                fetch_columns(
-                    p, <const char*>(b + right * b_column) + (tiles - tile - 1) * FETCHED_LINE,
-                    (width if transposes else b_k) * <ptrdiff_t>sizeof(real),
-                )
+            if fetches and tiles - tile <= FETCHING_TILES:
+                fetch_meanwhile(p, &wanted)
             multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))
             top = bottom
 
 
 cdef inline void dense_forward(
     real* z, ptrdiff_t z_row, const real* x, ptrdiff_t x_row, const real* weight, const real* bias,
-    real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue,
+    real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue, const stretches* beyond,
 ) noexcept nogil:
     """Z = X W + b, (B, O) = (B, I) @ (I, O) + (O); overwrites z, which may not alias x.
 
-    ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed: see multiply; NULL where z is not padded.
-    A single output is a dot product for each row: of a vector the product would use one lane.  2 B I O flops.
+    ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed, beyond: see multiply; packed is NULL where z is
+    not padded.  A single output is a dot product for each row: of a vector the product would use one lane.  2 B I O
+    flops.
     """
     cdef product p
     cdef ptrdiff_t r
@@ -185,7 +194,7 @@ cdef inline void dense_forward(
         return
     p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, outputs, inputs
     p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, False
-    multiply(&p, x, weight, 1, z, bias, <const real*>NULL, packed, rows, outputs)
+    multiply(&p, x, weight, 1, z, bias, <const real*>NULL, packed, rows, outputs, beyond)
 
 
 cdef inline void dense_input_gradient(
@@ -200,7 +209,7 @@ cdef inline void dense_input_gradient(
     cdef product p
     p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, 0, outputs
     p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, False
-    multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs)
+    multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs, <const stretches*>NULL)
 
 
 cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
@@ -230,55 +239,6 @@ cdef inline void pack_panels(
         pack(packed + depth * left, matrix + left, row, depth, <int>(right - left))
 
 
-cdef struct upcoming:
-    # What will be wanted once a strip of dW is formed, and is fetched meanwhile: runs of memory, the same of each of
-    # some arrays; and rows first..last of a matrix that order names, with the places they are to be copied to.
-    const char* updated[3]  # where each array's first run begins
-    int arrays              # 0 where they are near
-    ptrdiff_t runs          # of one array
-    ptrdiff_t run           # in bytes
-    ptrdiff_t run_distance  # from one run to the next, in bytes
-    const table* source
-    const int64_t* order
-    ptrdiff_t first
-    ptrdiff_t last
-    const char* copy
-    ptrdiff_t copy_row      # in bytes
-    ptrdiff_t asked         # rows, their places, and runs of all arrays that have been asked for
-    const char* at          # what is left of the last of them
-    ptrdiff_t left          # in bytes
-
-
-cdef inline bint ask_next(upcoming* wanted) noexcept nogil:
-    """Turn to the next of what is wanted; whether there is one."""
-    cdef ptrdiff_t rows = 2 * (wanted.last - wanted.first), row = wanted.asked // 2, run = wanted.asked - rows
-    if run >= wanted.runs * wanted.arrays:
-        return False
-    if run >= 0:
-        wanted.at = wanted.updated[run % wanted.arrays] + run // wanted.arrays * wanted.run_distance
-        wanted.left = wanted.run
-    elif wanted.asked % 2 == 0:
-        wanted.at = wanted.source.data + wanted.order[wanted.first + row] * wanted.source.row_stride
-        wanted.left = wanted.source.columns * wanted.source.size
-    else:
-        wanted.at, wanted.left = wanted.copy + row * wanted.copy_row, wanted.copy_row
-    wanted.asked += 1
-    return True
-
-
-cdef inline void fetch_ahead(product* p, upcoming* wanted) noexcept nogil:
-    """Have p's next tile fetch as much of what is wanted as it has streams for."""
-    cdef ptrdiff_t lines = p.depth // FETCH_INTERVAL, size
-    cdef int streams = 0
-    while lines > 0 and streams < TILE_STREAMS and (wanted.left > 0 or ask_next(wanted)):
-        size = min(wanted.left, lines * FETCHED_LINE)
-        p.ahead[streams].at, p.ahead[streams].step = wanted.at, ceil_div(size, lines)
-        wanted.at += size
-        wanted.left -= size
-        streams += 1
-    fetch_streams(p, streams)
-
-
 cdef inline void dense_weight_gradient(
     real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
     ptrdiff_t inputs, ptrdiff_t outputs, upcoming* wanted,
@@ -292,7 +252,7 @@ cdef inline void dense_weight_gradient(
     cdef ptrdiff_t panels = panel_count(dz, outputs), right = 0, panel, tiles, tile, left, top
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.bias, p.y = NULL, NULL
-    p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, False
+    p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, FETCHES_NOTHING
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
         tiles = tile_count(dz, inputs, right - left)
@@ -303,7 +263,7 @@ cdef inline void dense_weight_gradient(
             top = cut(inputs, tiles, tile)
             p.a = x + top
             if wanted != NULL:
-                fetch_ahead(&p, wanted)
+                fetch_meanwhile(&p, wanted)
             multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
 
 
@@ -335,7 +295,7 @@ cdef inline void dense_backward_share(
         p.c_row, p.y_row, p.epilogue, p.padded = inputs, 0, TILE_STORE, False
         multiply(
             &p, dz + first * outputs, transposed, 1, dx + first * inputs, <const real*>NULL, <const real*>NULL,
-            <real*>NULL, last - first, inputs,
+            <real*>NULL, last - first, inputs, <const stretches*>NULL,
         )
     first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
     dense_weight_gradient(

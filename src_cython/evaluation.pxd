@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_forward
+from fetching cimport stretches
 from losses cimport loss_rows, takes_logits
 from real cimport padded, real
 from rows cimport gather_rows
@@ -35,7 +36,7 @@ cdef inline bint evaluate_rows(
             a_row = padded(net.stages[i].outputs)
             stage_forward(
                 net.stages + i, <const real*>net.parameters, a, a_row, x, x_row, packed, n,
-                IDENTITY if i + 1 == net.count else <int>net.stages[i].activation,
+                IDENTITY if i + 1 == net.count else <int>net.stages[i].activation, <const stretches*>NULL,
             )
             x, x_row, a = a, a_row, x
         for r in range(n):

@@ -41,12 +41,12 @@ cdef inline void differentiate_part(
     cdef ptrdiff_t blocks = max(1, ceil_div(part.size, job.block)), length = gradient_length(&job.net, workspace)
     cdef mini_batch block, following = part_block(job, &part, blocks, 0, thread)
     cdef update_rule rule = rule_at(GRADIENT, job.settings, 0)
-    own.gradients = workspace + job.partial + number * job.partial_row
+    own.gradients, own.shared = workspace + job.partial + number * job.partial_row, False
     gather_batch(job, &following, workspace, 0, following.size)
     for i in range(blocks):
         block, following = following, part_block(job, &part, blocks, i + 1, thread)
         rule.optimizer = GRADIENT_SUM if i else GRADIENT
-        backpropagate_rows(job, &block, workspace, scratch + STRIP_SCRATCH, scale)
+        backpropagate_rows(&own, &block, workspace, scratch + STRIP_SCRATCH, scale)
         update_parameters(&own, &rule, &block, &following, workspace, scratch, length, 0, length)
 
 

@@ -9,15 +9,18 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, panel_count, strip_count,
-    strip_tiles, upcoming, vector_cut, whole_vectors, worth_copying, worth_fetching, worth_fetching_rows, worth_packing,
+    PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, strip_count,
+    strip_tiles, vector_cut, whole_vectors, worth_copying, worth_fetching, worth_fetching_rows, worth_packing,
     worth_turning,
 )
+from fetching cimport expect, expect_nothing, no_memory, runs_of_memory, stretches, upcoming
 from losses cimport loss_rows, takes_logits
 from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, is_update, update, update_rule
-from real cimport LINE, TILE_ROWS, lanes, pack, real, sum_rows, transpose
+from real cimport (
+    FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, lanes, pack, real, sum_rows, table, transpose,
+)
 from rows cimport gather_rows
-from stages cimport DENSE, network, stage, stage_backward, stage_forward
+from stages cimport DENSE, entry_of, network, stage, stage_backward, stage_forward
 
 cdef struct training:
     network net
@@ -46,6 +49,7 @@ cdef struct training:
     ptrdiff_t scratch_row
     ptrdiff_t partial
     ptrdiff_t partial_row     # elements from one partial gradient to the next
+    bint shared               # whether several threads work on it: what one writes comes from its caches to the others
     double* losses
     double* clock             # NULL, or a row of CLOCK_ROW a thread: seconds that its parts of a step took
 
@@ -120,12 +124,16 @@ cdef inline void forward_rows(
     cdef double* values = <double*>(workspace + job.values) + block.loss
     cdef ptrdiff_t x_row = job.input_row, i, r
     cdef bint logits = takes_logits(net.loss)
+    cdef stretches beyond
     gather_rows(target, net.y.columns, &net.y, block.order, 0, block.size)
     for i in range(net.count):
         a = workspace + net.stages[i].output + block.place * net.stages[i].row
+        if job.shared:
+            beyond = no_memory() if i + 1 == net.count else entry_of(net.stages + i + 1, <const real*>net.parameters)
         stage_forward(
             net.stages + i, <const real*>net.parameters, a, net.stages[i].row, x, x_row, packed, block.size,
             IDENTITY if logits and i + 1 == net.count else <int>net.stages[i].activation,
+            &beyond if job.shared else NULL,
         )
         x, x_row = a, net.stages[i].row
     loss_rows(
@@ -174,27 +182,55 @@ cdef inline void apply_gradient(
         update(rule, <real*>job.net.parameters + at, <real*>job.state + at, job.net.parameter_count, g, n)
 
 
+cdef inline int fetched_arrays(const training* job, const update_rule* rule, const real* like) noexcept nogil:
+    """Of how many arrays, parameters and state, a strip's share had better be asked for before it is updated."""
+    cdef int arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
+    if rule.optimizer == GRADIENT:
+        return 0
+    return arrays if worth_fetching(like, arrays, job.net.parameter_count) else job.shared
+
+
 cdef inline void expect_update(
-    upcoming* wanted, const training* job, const update_rule* rule, const stage* s, const real* like,
+    upcoming* wanted, const training* job, const update_rule* rule, const stage* s, const real* like, int arrays,
     ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right,
 ) noexcept nogil:
-    """Have what applying dW of rows top..bottom and columns left..right of a stage touches asked for meanwhile."""
-    cdef ptrdiff_t at = s.weight + top * s.outputs + left, elements = (bottom - top) * (right - left), i
-    cdef const real* parameters = <const real*>(job.net.parameters if is_update(rule) else job.gradients)
-    wanted.arrays, wanted.runs, wanted.asked, wanted.left = 0, 0, 0, 0
-    if rule.optimizer != GRADIENT:
-        wanted.arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
-    if not worth_fetching(like, wanted.arrays, job.net.parameter_count):
-        wanted.arrays = 0
-        return
-    wanted.updated[0] = <const char*>(parameters + at)
-    for i in range(1, wanted.arrays):
-        wanted.updated[i] = <const char*>(<const real*>job.state + (i - 1) * job.net.parameter_count + at)
-    wanted.runs, wanted.run_distance = bottom - top, s.outputs * <ptrdiff_t>sizeof(real)
-    wanted.run = (right - left) * <ptrdiff_t>sizeof(real)
-    if right - left == s.outputs:  # the rows follow one another: a run for each register tile
-        wanted.runs = panel_count(like, s.outputs) * ceil_div(bottom - top, TILE_ROWS)
-        wanted.run = wanted.run_distance = ceil_div(elements * <ptrdiff_t>sizeof(real), wanted.runs)
+    """Have what applying dW of rows top..bottom and columns left..right of a stage changes asked for meanwhile."""
+    cdef ptrdiff_t at = s.weight + top * s.outputs + left, size = sizeof(real), runs = bottom - top, i
+    cdef ptrdiff_t row = s.outputs * size, run = (right - left) * size
+    cdef const real* array = <const real*>(job.net.parameters if is_update(rule) else job.gradients)
+    if run == row:
+        runs, run = 1, runs * row
+    for i in range(arrays):
+        expect(wanted, runs_of_memory(FETCHES_TO_WRITE, array + at, row, runs, run))
+        array = <const real*>job.state + i * job.net.parameter_count
+
+
+cdef inline void expect_rows(
+    upcoming* wanted, const training* job, const mini_batch* batch, const real* workspace, ptrdiff_t first,
+    ptrdiff_t last,
+) noexcept nogil:
+    """Have rows first..last of a batch, and the places they are gathered to, asked for meanwhile."""
+    cdef const table* source = &job.net.x
+    cdef const real* places = workspace + batch.input + first * job.input_row
+    cdef ptrdiff_t row = job.input_row * <ptrdiff_t>sizeof(real), count = last - first
+    cdef stretches rows = runs_of_memory(
+        FETCHES_TO_READ, source.data, source.row_stride, count, source.columns * source.size
+    )
+    rows.order = batch.order + first
+    expect(wanted, rows)
+    expect(wanted, runs_of_memory(FETCHES_TO_WRITE, places, row, count, row))
+
+
+cdef inline void expect_operands(
+    upcoming* wanted, const stage* s, const real* workspace, const mini_batch* batch, ptrdiff_t first, ptrdiff_t last
+) noexcept nogil:
+    """Have rows first..last of a stage's A, and of dZ of the stage after it, asked for meanwhile."""
+    cdef const stage* after = s + 1
+    cdef const real* a = workspace + s.output + (batch.place + first) * s.row
+    cdef const real* dz = workspace + after.delta + (batch.place + first) * after.row
+    cdef ptrdiff_t size = sizeof(real), count = last - first
+    expect(wanted, runs_of_memory(FETCHES_TO_READ, a, s.row * size, count, s.outputs * size))
+    expect(wanted, runs_of_memory(FETCHES_TO_READ, dz, after.row * size, count, after.outputs * size))
 
 
 cdef inline void update_strip(
@@ -209,7 +245,6 @@ cdef inline void update_strip(
     cdef ptrdiff_t columns = right - left, i
     cdef real* turned
     cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
-    expect_update(wanted, job, rule, s, x, top, bottom, left, right)
     if worth_turning(x, bottom - top, columns):
         turned = scratch if columns == 1 else scratch + STRIP_SCRATCH // 2
         dense_weight_gradient(turned, bottom - top, dz, dz_row, x, x_row, batch, columns, bottom - top, wanted)
@@ -260,13 +295,12 @@ cdef inline void update_parameters(
     cdef const real* x = workspace + batch.input
     cdef const real* dz
     cdef const real* strip_x
-    cdef bint rows_are_far = worth_fetching_rows(&net.x)
+    cdef bint rows_are_far = worth_fetching_rows(&net.x), goes_on
+    cdef int arrays = fetched_arrays(job, rule, x)
     cdef upcoming wanted
     cdef ptrdiff_t x_row = job.input_row, passed = 0, i, strips, strip, tiles, tile, length, reached, gathered
     cdef ptrdiff_t first, last, top, bottom, left, right, dz_row, strip_row
     cdef ptrdiff_t depth = job.block if job.partials else job.batch_size
-    wanted.source, wanted.order = &net.x, following.order
-    wanted.copy_row = job.input_row * <ptrdiff_t>sizeof(real)
     for i in range(net.count):
         s = net.stages + i
         tiles, strips, right = ceil_div(s.inputs, TILE_ROWS), strip_count(x, depth, s.outputs), 0
@@ -284,21 +318,31 @@ cdef inline void update_parameters(
             if right - left >= lanes(x) and worth_packing(x, dz_row, last - first):  # else it may be turned
                 pack_panels(packed, dz, dz_row, batch.size, right - left)
                 dz, dz_row = packed, 0
+            # whether to have the next stage's operands, some of them other threads', asked for: they must not take long
+            goes_on = job.shared and passed < end and not worth_packing(x, s.row, PACKED_TILES)
             tile, bottom = first, first * TILE_ROWS
             while tile < last:
                 gathered = rows_due(job, following.size, passed - (tiles - tile) * length, total)
                 tile = min(tile + strip_tiles(right - left), last)
                 top, bottom = bottom, min(tile * TILE_ROWS, s.inputs)
                 reached = rows_due(job, following.size, passed - (tiles - tile) * length, total)
-                wanted.first, wanted.last = gathered, reached if rows_are_far else gathered
-                wanted.copy = <const char*>(workspace + following.input + gathered * job.input_row)
+                expect_nothing(&wanted)
+                if arrays > 0:
+                    expect_update(&wanted, job, rule, s, x, arrays, top, bottom, left, right)
+                if rows_are_far:
+                    expect_rows(&wanted, job, following, workspace, gathered, reached)
+                if goes_on:
+                    expect_operands(
+                        &wanted, s, workspace, batch, batch.size * (top // TILE_ROWS - first) // (last - first),
+                        batch.size * (tile - first) // (last - first),
+                    )
                 strip_x, strip_row = x + top, x_row
                 if worth_copying(x, x_row, right - left):
                     pack(copied, x + top, x_row, batch.size, <int>(bottom - top))
                     strip_x, strip_row = copied, whole_vectors(x, bottom - top)
                 update_strip(
                     job, rule, s, scratch, strip_x, strip_row, dz, dz_row, batch.size, top, bottom, left, right,
-                    &wanted,
+                    &wanted if wanted.expected > 0 else NULL,
                 )
                 gather_batch(job, following, workspace, gathered, reached)
         x, x_row = workspace + s.output + batch.place * s.row, s.row

@@ -33,6 +33,9 @@ cdef extern from "tile.h" nogil:
 
     enum: TILE_STREAMS
     enum: FETCH_INTERVAL
+    enum: FETCHES_NOTHING
+    enum: FETCHES_TO_READ
+    enum: FETCHES_TO_WRITE
     bint FORESEEING_PAYS
     bint tile_foresees
     bint tile_foresee(bint)
@@ -55,7 +58,7 @@ cdef extern from "tile.h" nogil:
         int epilogue
         int padded
         int fetches
-        tile_stream ahead[5]
+        tile_stream ahead[4]
 
     void f32_tile(const product*, float*, int, int)
     void f64_tile(const product*, double*, int, int)

@@ -21,10 +21,16 @@
 #define SIMD_INLINE static __forceinline
 #define SIMD_UNROLL
 #define SIMD_PREFETCH(p) (void)(p)
+#define SIMD_PREFETCH_TO_WRITE(p) (void)(p)
 #else
 #define SIMD_INLINE static inline __attribute__((always_inline))
 #define SIMD_UNROLL _Pragma("GCC unroll 32")
 #define SIMD_PREFETCH(p) __builtin_prefetch(p)
+#if defined(__x86_64__) /* every one that runs v3 knows it, others pass over it; the builtin does not use it unasked */
+#define SIMD_PREFETCH_TO_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(p)))
+#else
+#define SIMD_PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
+#endif
 #endif
 
 #if defined(__AVX2__) || defined(__SSE2__) || defined(_M_X64)

@@ -6,8 +6,10 @@ from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
 from dense cimport (
-    PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, strip_count, worth_multiplying, worth_packing,
+    PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, first_panel, strip_count, worth_multiplying,
+    worth_packing,
 )
+from fetching cimport no_memory, stretches
 from real cimport LINE, TILE_RELU, TILE_STORE, dots, is_one_run, lanes, padded, panel_columns, real, table
 
 cdef enum stage_kind:
@@ -38,16 +40,26 @@ cdef struct network:
     table y
 
 
+cdef inline stretches entry_of(const stage* s, const real* parameters) noexcept nogil:
+    """The parameters that a forward pass through a stage begins with."""
+    if s.kind == DENSE:
+        return first_panel(parameters + s.weight, s.inputs, s.outputs)
+    return no_memory()
+
+
 cdef inline void stage_forward(
     const stage* s, const real* parameters, real* a, ptrdiff_t a_row, const real* x, ptrdiff_t x_row,
-    real* packed, ptrdiff_t rows, int activation,
+    real* packed, ptrdiff_t rows, int activation, const stretches* beyond,
 ) noexcept nogil:
-    """A = f(X W + b), or A = f(X), for a block of rows; ``activation`` stands in for the stage's own."""
+    """A = f(X W + b), or A = f(X), for a block of rows; ``activation`` stands in for the stage's own.
+
+    beyond: NULL, or what comes next, as in `multiply`.
+    """
     cdef ptrdiff_t r
     if s.kind == DENSE:
         dense_forward(
             a, a_row, x, x_row, parameters + s.weight, parameters + s.bias, packed, rows, s.inputs,
-            s.outputs, TILE_RELU if activation == RELU else TILE_STORE,
+            s.outputs, TILE_RELU if activation == RELU else TILE_STORE, beyond,
         )
         if activation == RELU or activation == IDENTITY:
             return

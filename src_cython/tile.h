@@ -49,17 +49,19 @@ enum { TAILS_ARE_FREE = 0 };
 
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
-/* Memory that is fetched while a product runs: at every FETCH_INTERVAL-th k a line of each stream, so many bytes on from
- * the one before. */
-enum { TILE_STREAMS = 5, FETCH_INTERVAL = 4 };
+/* Memory that is fetched while a product runs, all of it for one use: at every FETCH_INTERVAL-th k a line of each
+ * stream, so many bytes on from the one before. */
+enum { FETCHES_NOTHING, FETCHES_TO_READ, FETCHES_TO_WRITE };
+enum { TILE_STREAMS = 4, FETCH_INTERVAL = 4 };
 typedef struct {
     const char *at;
     ptrdiff_t step;
 } tile_stream;
 
-/* Whether memory that a processor can foresee by itself, panels and parameters, is fetched so; rows of a data set, in an
- * order of their own, always are. On an Intel Xeon such fetches keep the very loads waiting that the product needs
- * meanwhile: by default only where it was measured to pay. */
+/* Whether memory that a processor can foresee by itself is fetched so, panels that are to be packed, and parameters and
+ * state beyond the inner caches; rows of a data set, in an order of their own, and what other cores work on too, always
+ * are. On an Intel Xeon such fetches keep the very loads waiting that the product needs meanwhile: by default only
+ * where it was measured to pay. */
 static int tile_foresees;
 SIMD_INLINE int tile_foresee(int on) {
     const int before = tile_foresees;
@@ -82,7 +84,7 @@ typedef struct {
     const void *y;    /* Y[i, j] = y[i * y_row + j] */
     ptrdiff_t y_row, c_row;
     int epilogue, padded;
-    int fetches; /* whether memory that will be wanted next is asked for meanwhile: */
+    int fetches; /* the use of what is asked for meanwhile: */
     tile_stream ahead[TILE_STREAMS];
 } product;
 
@@ -133,6 +135,7 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
     const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
     tile_stream next[TILE_STREAMS];
     if (ahead) memcpy(next, p->ahead, sizeof next);
+    const int writes = ahead && p->fetches == FETCHES_TO_WRITE;
     for (ptrdiff_t k = p->depth; k > 0; k--) {
         vec row[TILE_VECTORS];
         SIMD_UNROLL
@@ -148,7 +151,8 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
         if (ahead && k % FETCH_INTERVAL == 0) {
             SIMD_UNROLL
             for (int i = 0; i < TILE_STREAMS; i++) {
-                SIMD_PREFETCH(next[i].at);
+                if (writes) SIMD_PREFETCH_TO_WRITE(next[i].at);
+                else SIMD_PREFETCH(next[i].at);
                 next[i].at += next[i].step;
             }
         }

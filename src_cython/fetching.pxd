@@ -1,0 +1,103 @@
+"""What the tiles of a product fetch meanwhile: memory that is wanted once they are done.
+
+It may lie in an outer cache, in memory, or in the caches of another core, and what is to be written had better be
+fetched for that: a line that two cores hold for reading is slower to write than one that neither holds.
+"""
+
+from libc.stdint cimport int64_t
+
+from real cimport FETCH_INTERVAL, FETCHES_NOTHING, FETCHES_TO_READ, TILE_STREAMS, product
+
+cdef enum:
+    FETCHED_LINE = 64  # bytes that one fetch brings
+    MOST_SETS = 8
+
+cdef struct stretches:
+    # ``count`` stretches of memory, each of ``lines`` lines that lie ``step`` bytes apart.
+    const char* at
+    const int64_t* order  # stretch i begins order[i] distances on from at, or i where order is NULL
+    ptrdiff_t distance    # in bytes
+    ptrdiff_t count
+    ptrdiff_t step
+    ptrdiff_t lines
+    int use               # FETCHES_TO_READ or FETCHES_TO_WRITE
+
+cdef struct upcoming:
+    stretches sets[MOST_SETS]
+    int expected          # sets
+    int present           # the one that is being fetched
+    ptrdiff_t begun       # stretches of it
+    const char* at        # what is left of the last of them
+    ptrdiff_t left        # in lines
+
+
+cdef inline void expect_nothing(upcoming* wanted) noexcept nogil:
+    wanted.expected, wanted.present, wanted.begun, wanted.left = 0, 0, 0, 0
+
+
+cdef inline void expect(upcoming* wanted, stretches more) noexcept nogil:
+    """One set more; they are fetched in this order."""
+    if more.count > 0:
+        wanted.sets[wanted.expected] = more
+        wanted.expected += 1
+
+
+cdef inline stretches runs_of_memory(
+    int use, const void* at, ptrdiff_t distance, ptrdiff_t count, ptrdiff_t run
+) noexcept nogil:
+    """So many runs of ``run`` bytes."""
+    cdef stretches runs
+    runs.use, runs.at, runs.order, runs.distance, runs.count = use, <const char*>at, NULL, distance, count
+    runs.step, runs.lines = FETCHED_LINE, (run + FETCHED_LINE - 1) // FETCHED_LINE
+    return runs
+
+
+cdef inline stretches no_memory() noexcept nogil:
+    return runs_of_memory(FETCHES_NOTHING, NULL, 0, 0, 0)
+
+
+cdef inline stretches columns_of_rows(const void* at, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t width) noexcept nogil:
+    """The first ``width`` bytes of so many rows that lie ``row`` bytes apart, a line of all after the other."""
+    cdef stretches columns
+    columns.use, columns.at, columns.order, columns.distance = FETCHES_TO_READ, <const char*>at, NULL, FETCHED_LINE
+    columns.count, columns.step, columns.lines = (width + FETCHED_LINE - 1) // FETCHED_LINE, row, rows
+    return columns
+
+
+cdef inline bint begin_stretch(upcoming* wanted) noexcept nogil:
+    """Turn to the next stretch of what is wanted; whether there is one."""
+    cdef stretches* present
+    while wanted.present < wanted.expected:
+        present = wanted.sets + wanted.present
+        if wanted.begun < present.count:
+            wanted.at = present.at + present.distance * (
+                wanted.begun if present.order == NULL else present.order[wanted.begun]
+            )
+            wanted.left = present.lines
+            wanted.begun += 1
+            return True
+        wanted.present += 1
+        wanted.begun = 0
+    return False
+
+
+cdef inline void fetch_meanwhile(product* p, upcoming* wanted) noexcept nogil:
+    """Have p's next tile fetch as much of what is wanted as it has streams for, all of it for one use."""
+    cdef ptrdiff_t most = p.depth // FETCH_INTERVAL, lines
+    cdef stretches* present
+    cdef int streams = 0, i
+    p.fetches = FETCHES_NOTHING
+    while most > 0 and streams < TILE_STREAMS and (wanted.left > 0 or begin_stretch(wanted)):
+        present = wanted.sets + wanted.present
+        if streams and present.use != p.fetches:
+            break
+        lines = min(wanted.left, most)
+        p.fetches = present.use
+        p.ahead[streams].at, p.ahead[streams].step = wanted.at, present.step
+        if present.step == FETCHED_LINE:  # a short one is not gone beyond: its lines are asked for more than once
+            p.ahead[streams].step = (lines * FETCHED_LINE + most - 1) // most
+        wanted.at += lines * present.step
+        wanted.left -= lines
+        streams += 1
+    for i in range(streams, TILE_STREAMS):  # some place that is near
+        p.ahead[i].at, p.ahead[i].step = <const char*>p.a, 0
