@@ -209,15 +209,16 @@ cdef inline void expect_rows(
     upcoming* wanted, const training* job, const mini_batch* batch, const real* workspace, ptrdiff_t first,
     ptrdiff_t last,
 ) noexcept nogil:
-    """Have rows first..last of a batch, and the places they are gathered to, asked for meanwhile."""
+    """Have the places that rows first..last of a batch are gathered to, and rows that are far, asked for meanwhile."""
     cdef const table* source = &job.net.x
     cdef const real* places = workspace + batch.input + first * job.input_row
     cdef ptrdiff_t row = job.input_row * <ptrdiff_t>sizeof(real), count = last - first
     cdef stretches rows = runs_of_memory(
         FETCHES_TO_READ, source.data, source.row_stride, count, source.columns * source.size
     )
-    rows.order = batch.order + first
-    expect(wanted, rows)
+    if worth_fetching_rows(source):
+        rows.order = batch.order + first
+        expect(wanted, rows)
     expect(wanted, runs_of_memory(FETCHES_TO_WRITE, places, row, count, row))
 
 
@@ -329,7 +330,7 @@ cdef inline void update_parameters(
                 expect_nothing(&wanted)
                 if arrays > 0:
                     expect_update(&wanted, job, rule, s, x, arrays, top, bottom, left, right)
-                if rows_are_far:
+                if job.shared or rows_are_far:
                     expect_rows(&wanted, job, following, workspace, gathered, reached)
                 if goes_on:
                     expect_operands(
