@@ -149,10 +149,10 @@ cdef inline void multiply(
             if transposes:
                 pack_transposed(packed + width, b + left * b_column, b_column, p.depth, <int>(right - left))
             else:
-                pack(packed + width, b + left, b_k, p.depth, <int>(right - left))
+                pack(packed + width, width, b + left, b_k, p.depth, <int>(right - left))
             p.b, p.b_k, p.padded = packed + width, width, True
             if bias != NULL:
-                pack(packed, bias + left, 0, 1, <int>(right - left))
+                pack(packed, width, bias + left, 0, 1, <int>(right - left))
                 p.bias = packed
         top, p.fetches = 0, FETCHES_NOTHING
         if fetches:
@@ -236,7 +236,9 @@ cdef inline void pack_panels(
     cdef ptrdiff_t panels = panel_count(matrix, columns), panel, left, right = 0
     for panel in range(panels):
         left, right = right, vector_cut(matrix, columns, panels, panel + 1)
-        pack(packed + depth * left, matrix + left, row, depth, <int>(right - left))
+        pack(
+            packed + depth * left, whole_vectors(matrix, right - left), matrix + left, row, depth, <int>(right - left)
+        )
 
 
 cdef inline void dense_weight_gradient(

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
     PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, strip_count,
-    strip_tiles, vector_cut, whole_vectors, worth_copying, worth_fetching, worth_fetching_rows, worth_packing,
+    strip_tiles, vector_cut, worth_copying, worth_fetching, worth_fetching_rows, worth_packing,
     worth_turning,
 )
 from fetching cimport expect, expect_nothing, no_memory, runs_of_memory, stretches, upcoming
@@ -339,8 +339,8 @@ cdef inline void update_parameters(
                     )
                 strip_x, strip_row = x + top, x_row
                 if worth_copying(x, x_row, right - left):
-                    pack(copied, x + top, x_row, batch.size, <int>(bottom - top))
-                    strip_x, strip_row = copied, whole_vectors(x, bottom - top)
+                    strip_x, strip_row = copied, bottom - top
+                    pack(copied, strip_row, x + top, x_row, batch.size, <int>strip_row)
                 update_strip(
                     job, rule, s, scratch, strip_x, strip_row, dz, dz_row, batch.size, top, bottom, left, right,
                     &wanted if wanted.expected > 0 else NULL,

@@ -70,8 +70,8 @@ cdef extern from "tile.h" nogil:
     void f64_descend(double*, double*, const double*, const double*, double, ptrdiff_t, ptrdiff_t)
     void f32_transpose(float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f64_transpose(double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
-    void f32_pack(float*, const float*, ptrdiff_t, ptrdiff_t, int)
-    void f64_pack(double*, const double*, ptrdiff_t, ptrdiff_t, int)
+    void f32_pack(float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, int)
+    void f64_pack(double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t, int)
     void f32_pack_transposed(float*, const float*, ptrdiff_t, ptrdiff_t, int)
     void f64_pack_transposed(double*, const double*, ptrdiff_t, ptrdiff_t, int)
     ptrdiff_t f32_multiply_add(float*, ptrdiff_t)
@@ -192,13 +192,13 @@ cdef inline void transpose(
 
 
 cdef inline void pack(
-    real* out, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int columns
+    real* out, ptrdiff_t out_row, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int columns
 ) noexcept nogil:
-    """out (depth, whole vectors) = the first columns of matrix, with zeros behind them."""
+    """out (depth, columns) = the first columns of matrix; zeros fill the vector that a row ends in, or the last one's."""
     if real is float:
-        f32_pack(out, matrix, matrix_row, depth, columns)
+        f32_pack(out, out_row, matrix, matrix_row, depth, columns)
     else:
-        f64_pack(out, matrix, matrix_row, depth, columns)
+        f64_pack(out, out_row, matrix, matrix_row, depth, columns)
 
 
 cdef inline void pack_transposed(

@@ -349,11 +349,12 @@ static void FN(transpose)(real_t *out, ptrdiff_t out_row, const real_t *matrix, 
     }
 }
 
-/* out (depth, whole vectors) = a panel of n columns of matrix (depth, ...), zero where it ends inside a vector. */
-static void FN(pack)(real_t *out, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
-    const int whole = n / LANES * LANES, width = (n + LANES - 1) / LANES * LANES;
+/* out (depth, n) = a panel of n columns of matrix (depth, ...). Where it ends inside a vector, zeros behind it fill that,
+ * and what of them lies beyond out_row the next row overwrites. */
+static void FN(pack)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
+    const int whole = n / LANES * LANES;
     const FN(tail) tail = FN(tail_of)(n - whole);
-    for (ptrdiff_t k = 0; k < depth; k++, matrix += matrix_row, out += width) {
+    for (ptrdiff_t k = 0; k < depth; k++, matrix += matrix_row, out += out_row) {
         for (int j = 0; j < whole; j += LANES) FN(store)(out + j, FN(load)(matrix + j));
         if (whole < n) FN(store)(out + whole, FN(load_tail)(matrix + whole, tail));
     }
