@@ -341,7 +341,7 @@ def find_nonfinite(x, real[::1] scratch):
 
 
 def foresee(bint on):
-    """Have panels and parameters fetched ahead of need, or leave that to the processor; returns how it was."""
+    """Have what a processor may foresee by itself fetched ahead of need, or leave it to that; returns how it was."""
     return bool(tile_foresee(on))
 
 

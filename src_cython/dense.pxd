@@ -5,10 +5,8 @@ tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and on
 rows of dW alone are cut at multiples of a tile's.
 """
 
-from libc.stdint cimport int64_t
-
 from fetching cimport (
-    columns_of_rows, expect, expect_nothing, fetch_meanwhile, runs_of_memory, stretches, upcoming,
+    columns_of_rows, expect, expect_nothing, fetch_meanwhile, no_memory, runs_of_memory, stretches, upcoming,
 )
 from real cimport (
     FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, dots, lanes,
@@ -106,11 +104,17 @@ cdef inline stretches panel_of(
     cdef ptrdiff_t size = sizeof(real)
     if b_column != 1:
         return runs_of_memory(FETCHES_TO_READ, b, 0, 1, columns * b_column * size)
+    if columns == b_k:
+        return runs_of_memory(FETCHES_TO_READ, b, 0, 1, depth * columns * size)
     return columns_of_rows(b, b_k * size, depth, columns * size)
 
 
-cdef inline stretches first_panel(const real* weight, ptrdiff_t inputs, ptrdiff_t outputs) noexcept nogil:
-    """The memory that a forward pass begins with."""
+cdef inline stretches first_panel(
+    const real* weight, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs
+) noexcept nogil:
+    """The memory that a forward pass of so many rows begins with, unless it copies that and leaves it unforeseen."""
+    if worth_packing(weight, outputs, ceil_div(rows, TILE_ROWS)) and not tile_foresees:
+        return no_memory()
     return panel_of(weight, outputs, 1, inputs, vector_cut(weight, outputs, panel_count(weight, outputs), 1))
 
 
@@ -123,14 +127,15 @@ cdef inline void multiply(
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
     ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
     b_column: elements from one column of b to the next, 1 unless b is the transpose of a matrix without gaps and of
-    several columns: then its panels are always copied.  The last tiles of a panel fetch the next one, and those of the
-    last ``beyond``, unless that is NULL; a panel that will be copied is fetched only where that is foreseen.
+    several columns: then its panels are always copied.  ``beyond``: NULL where one thread works alone; else what is
+    wanted next, or no memory.  Then the last tiles of a panel fetch the next one, or else that.  A panel that will be
+    copied is fetched wherever `tile_foresees`, and nowhere else.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
     cdef bint transposes = b_column != 1
     cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, ceil_div(rows, TILE_ROWS))
-    cdef bint fetches = tile_foresees if packs else beyond != NULL
+    cdef bint fetches = tile_foresees if packs else beyond != NULL  # the next panel
     cdef upcoming wanted
     if rows == 0:  # a thread more than there are rows
         return
@@ -155,19 +160,19 @@ cdef inline void multiply(
                 pack(packed, width, bias + left, 0, 1, <int>(right - left))
                 p.bias = packed
         top, p.fetches = 0, FETCHES_NOTHING
-        if fetches:
-            expect_nothing(&wanted)
-            if right == columns and beyond != NULL:
+        expect_nothing(&wanted)
+        if right == columns:
+            if beyond != NULL:
                 expect(&wanted, beyond[0])
-            elif right < columns:
-                expect(&wanted, panel_of(
-                    b + right * b_column, b_k, b_column, p.depth, vector_cut(c, columns, panels, panel + 2) - right
-                ))
+        elif fetches:
+            expect(&wanted, panel_of(
+                b + right * b_column, b_k, b_column, p.depth, vector_cut(c, columns, panels, panel + 2) - right
+            ))
         for tile in range(tiles):
             bottom = top + height + (tile < longer)
             p.a = a + top * p.a_row
             p.y = y + top * p.y_row + left if y != NULL else NULL
-            if fetches and tiles - tile <= FETCHING_TILES:
+            if wanted.expected > 0 and tiles - tile <= FETCHING_TILES:
                 fetch_meanwhile(p, &wanted)
             multiply_tile(p, c + top * p.c_row + left, <int>(bottom - top), <int>(right - left))
             top = bottom

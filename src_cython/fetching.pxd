@@ -25,14 +25,14 @@ cdef struct stretches:
 cdef struct upcoming:
     stretches sets[MOST_SETS]
     int expected          # sets
-    int present           # the one that is being fetched
+    int turn              # of which set it is
     ptrdiff_t begun       # stretches of it
     const char* at        # what is left of the last of them
     ptrdiff_t left        # in lines
 
 
 cdef inline void expect_nothing(upcoming* wanted) noexcept nogil:
-    wanted.expected, wanted.present, wanted.begun, wanted.left = 0, 0, 0, 0
+    wanted.expected, wanted.turn, wanted.begun, wanted.left = 0, 0, 0, 0
 
 
 cdef inline void expect(upcoming* wanted, stretches more) noexcept nogil:
@@ -42,13 +42,19 @@ cdef inline void expect(upcoming* wanted, stretches more) noexcept nogil:
         wanted.expected += 1
 
 
+cdef inline ptrdiff_t lines_of(const void* at, ptrdiff_t distance, ptrdiff_t size) noexcept nogil:
+    """The most lines that a piece of so many bytes touches, of pieces so far apart of which the first is at ``at``."""
+    cdef bint aligned = <size_t>at % FETCHED_LINE == 0 and distance % FETCHED_LINE == 0
+    return (size + (FETCHED_LINE - 1 if aligned else 2 * FETCHED_LINE - 2)) // FETCHED_LINE
+
+
 cdef inline stretches runs_of_memory(
     int use, const void* at, ptrdiff_t distance, ptrdiff_t count, ptrdiff_t run
 ) noexcept nogil:
     """So many runs of ``run`` bytes."""
     cdef stretches runs
     runs.use, runs.at, runs.order, runs.distance, runs.count = use, <const char*>at, NULL, distance, count
-    runs.step, runs.lines = FETCHED_LINE, (run + FETCHED_LINE - 1) // FETCHED_LINE
+    runs.step, runs.lines = FETCHED_LINE, lines_of(at, distance, run)
     return runs
 
 
@@ -60,15 +66,15 @@ cdef inline stretches columns_of_rows(const void* at, ptrdiff_t row, ptrdiff_t r
     """The first ``width`` bytes of so many rows that lie ``row`` bytes apart, a line of all after the other."""
     cdef stretches columns
     columns.use, columns.at, columns.order, columns.distance = FETCHES_TO_READ, <const char*>at, NULL, FETCHED_LINE
-    columns.count, columns.step, columns.lines = (width + FETCHED_LINE - 1) // FETCHED_LINE, row, rows
+    columns.count, columns.step, columns.lines = lines_of(at, row, width), row, rows
     return columns
 
 
 cdef inline bint begin_stretch(upcoming* wanted) noexcept nogil:
     """Turn to the next stretch of what is wanted; whether there is one."""
     cdef stretches* present
-    while wanted.present < wanted.expected:
-        present = wanted.sets + wanted.present
+    while wanted.turn < wanted.expected:
+        present = wanted.sets + wanted.turn
         if wanted.begun < present.count:
             wanted.at = present.at + present.distance * (
                 wanted.begun if present.order == NULL else present.order[wanted.begun]
@@ -76,26 +82,33 @@ cdef inline bint begin_stretch(upcoming* wanted) noexcept nogil:
             wanted.left = present.lines
             wanted.begun += 1
             return True
-        wanted.present += 1
+        wanted.turn += 1
         wanted.begun = 0
     return False
 
 
 cdef inline void fetch_meanwhile(product* p, upcoming* wanted) noexcept nogil:
-    """Have p's next tile fetch as much of what is wanted as it has streams for, all of it for one use."""
-    cdef ptrdiff_t most = p.depth // FETCH_INTERVAL, lines
+    """Have p's next tile fetch as much of what is wanted as it has streams for, all of it for one use.
+
+    A stream has one length.  What is shorter has its lines asked for more than once if they follow one another, and is
+    left out if they lie apart.
+    """
+    cdef ptrdiff_t length = p.depth // FETCH_INTERVAL, lines
     cdef stretches* present
     cdef int streams = 0, i
     p.fetches = FETCHES_NOTHING
-    while most > 0 and streams < TILE_STREAMS and (wanted.left > 0 or begin_stretch(wanted)):
-        present = wanted.sets + wanted.present
+    while length > 0 and streams < TILE_STREAMS and (wanted.left > 0 or begin_stretch(wanted)):
+        present = wanted.sets + wanted.turn
         if streams and present.use != p.fetches:
             break
-        lines = min(wanted.left, most)
+        lines = min(wanted.left, length)
+        if present.step != FETCHED_LINE and lines < length:
+            wanted.left = 0
+            continue
         p.fetches = present.use
         p.ahead[streams].at, p.ahead[streams].step = wanted.at, present.step
-        if present.step == FETCHED_LINE:  # a short one is not gone beyond: its lines are asked for more than once
-            p.ahead[streams].step = (lines * FETCHED_LINE + most - 1) // most
+        if lines < length:
+            p.ahead[streams].step = (lines * FETCHED_LINE + length - 1) // length
         wanted.at += lines * present.step
         wanted.left -= lines
         streams += 1

@@ -6,12 +6,15 @@
 #define FASTBP_FLOAT_MODE_H
 
 #include "simd.h"
+#if defined(__SSE2__) || defined(_M_X64)
+#include <pmmintrin.h>
+#endif
 
 /* Returns the caller's mode, for float_mode_leave. */
 SIMD_INLINE uint64_t float_mode_enter(void) {
 #if defined(__SSE2__) || defined(_M_X64)
     uint32_t caller = _mm_getcsr();
-    _mm_setcsr(0x1f80 | _MM_FLUSH_ZERO_ON | 0x40); /* no traps; results, operands */
+    _mm_setcsr(0x1f80 | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON); /* no traps; results, operands */
     return caller;
 #elif defined(__aarch64__) && defined(__GNUC__)
     uint64_t caller, mode = (uint64_t)1 << 24; /* flush to zero: results and operands */

@@ -17,7 +17,7 @@ from fetching cimport expect, expect_nothing, no_memory, runs_of_memory, stretch
 from losses cimport loss_rows, takes_logits
 from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, is_update, update, update_rule
 from real cimport (
-    FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, lanes, pack, real, sum_rows, table, transpose,
+    FETCH_INTERVAL, FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, lanes, pack, real, sum_rows, table, transpose,
 )
 from rows cimport gather_rows
 from stages cimport DENSE, entry_of, network, stage, stage_backward, stage_forward
@@ -129,7 +129,9 @@ cdef inline void forward_rows(
     for i in range(net.count):
         a = workspace + net.stages[i].output + block.place * net.stages[i].row
         if job.shared:
-            beyond = no_memory() if i + 1 == net.count else entry_of(net.stages + i + 1, <const real*>net.parameters)
+            beyond = no_memory()
+            if i + 1 < net.count:
+                beyond = entry_of(net.stages + i + 1, <const real*>net.parameters, block.size)
         stage_forward(
             net.stages + i, <const real*>net.parameters, a, net.stages[i].row, x, x_row, packed, block.size,
             IDENTITY if logits and i + 1 == net.count else <int>net.stages[i].activation,
@@ -187,7 +189,9 @@ cdef inline int fetched_arrays(const training* job, const update_rule* rule, con
     cdef int arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
     if rule.optimizer == GRADIENT:
         return 0
-    return arrays if worth_fetching(like, arrays, job.net.parameter_count) else job.shared
+    if worth_fetching(like, arrays, job.net.parameter_count):
+        return arrays
+    return 1 if job.shared else 0  # the parameters: another thread has read them, the state nobody
 
 
 cdef inline void expect_update(
@@ -209,7 +213,7 @@ cdef inline void expect_rows(
     upcoming* wanted, const training* job, const mini_batch* batch, const real* workspace, ptrdiff_t first,
     ptrdiff_t last,
 ) noexcept nogil:
-    """Have the places that rows first..last of a batch are gathered to, and rows that are far, asked for meanwhile."""
+    """Have the places that rows first..last of a batch are gathered to, and far rows, asked for meanwhile."""
     cdef const table* source = &job.net.x
     cdef const real* places = workspace + batch.input + first * job.input_row
     cdef ptrdiff_t row = job.input_row * <ptrdiff_t>sizeof(real), count = last - first
@@ -220,6 +224,11 @@ cdef inline void expect_rows(
         rows.order = batch.order + first
         expect(wanted, rows)
     expect(wanted, runs_of_memory(FETCHES_TO_WRITE, places, row, count, row))
+
+
+cdef inline bint are_near(const stage* s, const real* like) noexcept nogil:
+    """Whether a dense stage's rows of A and dZ lie so close together that all of them are worth asking for."""
+    return s.kind == DENSE and not worth_packing(like, s.row, PACKED_TILES)
 
 
 cdef inline void expect_operands(
@@ -296,8 +305,9 @@ cdef inline void update_parameters(
     cdef const real* x = workspace + batch.input
     cdef const real* dz
     cdef const real* strip_x
-    cdef bint rows_are_far = worth_fetching_rows(&net.x), goes_on
-    cdef int arrays = fetched_arrays(job, rule, x)
+    cdef bint fetches = batch.size >= FETCH_INTERVAL, goes_on  # a smaller batch's tiles are over before their first
+    cdef bint fetches_rows = fetches and (job.shared or worth_fetching_rows(&net.x))
+    cdef int arrays = fetched_arrays(job, rule, x) if fetches else 0
     cdef upcoming wanted
     cdef ptrdiff_t x_row = job.input_row, passed = 0, i, strips, strip, tiles, tile, length, reached, gathered
     cdef ptrdiff_t first, last, top, bottom, left, right, dz_row, strip_row
@@ -319,8 +329,9 @@ cdef inline void update_parameters(
             if right - left >= lanes(x) and worth_packing(x, dz_row, last - first):  # else it may be turned
                 pack_panels(packed, dz, dz_row, batch.size, right - left)
                 dz, dz_row = packed, 0
-            # whether to have the next stage's operands, some of them other threads', asked for: they must not take long
-            goes_on = job.shared and passed < end and not worth_packing(x, s.row, PACKED_TILES)
+            # whether a next stage's operands are asked for, half of which the other threads have
+            goes_on = fetches and job.shared and strip + 1 == strips and passed < end
+            goes_on = goes_on and are_near(s, x) and are_near(s + 1, x)
             tile, bottom = first, first * TILE_ROWS
             while tile < last:
                 gathered = rows_due(job, following.size, passed - (tiles - tile) * length, total)
@@ -330,7 +341,7 @@ cdef inline void update_parameters(
                 expect_nothing(&wanted)
                 if arrays > 0:
                     expect_update(&wanted, job, rule, s, x, arrays, top, bottom, left, right)
-                if job.shared or rows_are_far:
+                if fetches_rows:
                     expect_rows(&wanted, job, following, workspace, gathered, reached)
                 if goes_on:
                     expect_operands(

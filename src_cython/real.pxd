@@ -194,7 +194,10 @@ cdef inline void transpose(
 cdef inline void pack(
     real* out, ptrdiff_t out_row, const real* matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int columns
 ) noexcept nogil:
-    """out (depth, columns) = the first columns of matrix; zeros fill the vector that a row ends in, or the last one's."""
+    """out (depth, columns) = the first columns of matrix, each row with zeros up to the end of a vector.
+
+    Where out_row is less, the next row overwrites them: there must be room for the last row's.
+    """
     if real is float:
         f32_pack(out, out_row, matrix, matrix_row, depth, columns)
     else:

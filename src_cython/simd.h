@@ -26,7 +26,7 @@
 #define SIMD_INLINE static inline __attribute__((always_inline))
 #define SIMD_UNROLL _Pragma("GCC unroll 32")
 #define SIMD_PREFETCH(p) __builtin_prefetch(p)
-#if defined(__x86_64__) /* every one that runs v3 knows it, others pass over it; the builtin does not use it unasked */
+#if defined(__x86_64__) /* old processors pass over it; the builtin does not use it unasked */
 #define SIMD_PREFETCH_TO_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(p)))
 #else
 #define SIMD_PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)

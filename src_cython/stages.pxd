@@ -40,10 +40,10 @@ cdef struct network:
     table y
 
 
-cdef inline stretches entry_of(const stage* s, const real* parameters) noexcept nogil:
-    """The parameters that a forward pass through a stage begins with."""
+cdef inline stretches entry_of(const stage* s, const real* parameters, ptrdiff_t rows) noexcept nogil:
+    """The parameters that a forward pass of so many rows through a stage begins with."""
     if s.kind == DENSE:
-        return first_panel(parameters + s.weight, s.inputs, s.outputs)
+        return first_panel(parameters + s.weight, rows, s.inputs, s.outputs)
     return no_memory()
 
 
@@ -53,7 +53,7 @@ cdef inline void stage_forward(
 ) noexcept nogil:
     """A = f(X W + b), or A = f(X), for a block of rows; ``activation`` stands in for the stage's own.
 
-    beyond: NULL, or what comes next, as in `multiply`.
+    beyond: as in `multiply`.
     """
     cdef ptrdiff_t r
     if s.kind == DENSE:

@@ -59,8 +59,8 @@ typedef struct {
 } tile_stream;
 
 /* Whether memory that a processor can foresee by itself is fetched so, panels that are to be packed, and parameters and
- * state beyond the inner caches; rows of a data set, in an order of their own, and what other cores work on too, always
- * are. On an Intel Xeon such fetches keep the very loads waiting that the product needs meanwhile: by default only
+ * state beyond the inner caches; rows of a data set, in an order of their own, and what other cores work on too and is read
+ * in place, always are. On an Intel Xeon such fetches keep the very loads waiting that the product needs meanwhile: by default only
  * where it was measured to pay. */
 static int tile_foresees;
 SIMD_INLINE int tile_foresee(int on) {

@@ -99,6 +99,7 @@ LARGE = {
     "tall": (Case(((9, 40), "exp", (40, 40), "tanh", (40, 1), "sigmoid"), "bce"), 2100),
     "few_rows": (Case(((20, 300), "tanh", (300, 2200), "relu", (2200, 3)), "mse"), 6),
     "strips": (Case(((40, 600), "relu", (600, 1)), "mse"), 110),
+    "last_in_strips": (Case(((300, 100), "tanh", (100, 300)), "mse"), 512),
     "one_output": (Case(((2, 98_305), "relu", (98_305, 1)), "mse"), 72),
 }
 
