@@ -9,9 +9,8 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, strip_count,
-    strip_tiles, vector_cut, worth_copying, worth_fetching, worth_fetching_rows, worth_packing,
-    worth_turning,
+    PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, strip_count, strip_tiles,
+    vector_cut, worth_copying, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
 )
 from fetching cimport expect, expect_nothing, no_memory, runs_of_memory, stretches, upcoming
 from losses cimport loss_rows, takes_logits

@@ -58,10 +58,10 @@ typedef struct {
     ptrdiff_t step;
 } tile_stream;
 
-/* Whether memory that a processor can foresee by itself is fetched so, panels that are to be packed, and parameters and
- * state beyond the inner caches; rows of a data set, in an order of their own, and what other cores work on too and is read
- * in place, always are. On an Intel Xeon such fetches keep the very loads waiting that the product needs meanwhile: by default only
- * where it was measured to pay. */
+/* Whether memory that a processor can foresee by itself is fetched so: panels that are to be packed, and parameters and
+ * state beyond the inner caches. Rows of a data set, in an order of their own, and what other cores work on too and is
+ * read in place always are. On an Intel Xeon such fetches keep the very loads waiting that the product needs meanwhile:
+ * by default only where it was measured to pay. */
 static int tile_foresees;
 SIMD_INLINE int tile_foresee(int on) {
     const int before = tile_foresees;
@@ -349,9 +349,10 @@ static void FN(transpose)(real_t *out, ptrdiff_t out_row, const real_t *matrix, 
     }
 }
 
-/* out (depth, n) = a panel of n columns of matrix (depth, ...). Where it ends inside a vector, zeros behind it fill that,
- * and what of them lies beyond out_row the next row overwrites. */
-static void FN(pack)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
+/* out (depth, n) = a panel of n columns of matrix (depth, ...). Where it ends inside a vector, zeros behind it fill
+ * that, and what of them lies beyond out_row the next row overwrites. */
+static void FN(pack)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth,
+                     int n) {
     const int whole = n / LANES * LANES;
     const FN(tail) tail = FN(tail_of)(n - whole);
     for (ptrdiff_t k = 0; k < depth; k++, matrix += matrix_row, out += out_row) {

@@ -106,7 +106,7 @@ def test_nothing_below_the_top_imports_what_sits_on_top():
 
 
 # The core: core.pyx -> step -> partials, online -> phases, evaluation -> stages
-# -> dense, activations, losses, optimizers -> real -> tile.h -> vmath.h -> simd.h
+# -> dense, activations, losses, optimizers -> fetching -> real -> tile.h -> vmath.h -> simd.h
 
 BELOW_THE_DOOR = sorted([*CORE.glob("*.pxd"), *CORE.glob("*.h")])
 every_source_below = pytest.mark.parametrize("path", BELOW_THE_DOOR, ids=lambda path: path.name)
