@@ -33,6 +33,7 @@ GENERIC = (
     "loss_gradient",
     "update",
     "find_nonfinite",
+    "keep",
     "multiply_add",
     "packing",
 )

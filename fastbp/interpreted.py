@@ -17,12 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from fastbp import _check, _native, metrics
 from fastbp.architectures import widths
 from fastbp.layers import Arrays, Layer
-from fastbp.learner import Learner, Real
+from fastbp.learner import ELEMENT_FLOPS, Learner, Real
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 from fastbp.pace import Pace
-
-UPDATE_FLOPS = 10  # an update of one parameter, roughly: whether a second thread pays
 
 
 class OwnLayer(Layer):
@@ -123,7 +121,7 @@ class InterpretedLearner(Learner):
         self.prepare(batch_size, y, pace.team)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)
-        flops = UPDATE_FLOPS * self.parameters.size
+        flops = ELEMENT_FLOPS * self.parameters.size
         team = _native.started_threads(_native.worthwhile_threads(cap, flops), batches * flops)
         try:
             for batch in range(batches):

@@ -22,6 +22,7 @@ from fastbp.pace import SLICE_SECONDS, Pace
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
 REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
+ELEMENT_FLOPS = 10  # of a vector gone through once, roughly: whether a second thread pays
 KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
 KEPT_PACES = 64
 KEPT_BYTES = 32 << 20  # of a step's workspace, or 4 times the parameters: what is larger goes after the call
@@ -315,19 +316,25 @@ class Learner:
         if y is not None:
             _check.finite(y, self.dtype, "y")
 
-    def is_finite(self) -> bool:
+    def is_finite(self, threads: int) -> bool:
         """Whether every parameter and all of the optimiser's state is a finite number."""
-        return _check.is_finite(self.parameters, self.dtype) and _check.is_finite(
-            self.state.reshape(-1), self.dtype
-        )
+        return self.keep(self.parameters, threads) and self.keep(self.state, threads)
 
-    def snapshot(self) -> Snapshot:
+    def keep(self, values: Real, threads: int, copy: Real | None = None) -> bool:
+        """Whether all values are finite; copied, too, where there is room for a copy."""
+        flops = ELEMENT_FLOPS * values.size
+        threads = _native.started_threads(_native.worthwhile_threads(threads, flops), flops)
+        room = None if copy is None else copy.reshape(-1)
+        finite: bool = self.native.keep(values.reshape(-1), threads, room)
+        return finite
+
+    def snapshot(self, threads: int) -> Snapshot:
         """A copy of the present state in memory that is kept from one call to the next."""
         if self._snapshot is None:
             self._snapshot = Snapshot(self)
         counts = self.counts
         blank = counts[0] == 0 and _is_blank(self.state)
-        self._snapshot.take(self, (*counts, None, 0), self.is_finite(), blank)
+        self._snapshot.take(self, (*counts, None, 0), blank, threads)
         return self._snapshot
 
     def predict(self, x: Real, threads: int) -> Real:
@@ -394,10 +401,7 @@ class Learner:
 
 
 class Snapshot:
-    """Room for a copy of a learner's numbers, but for a blank state, all zeros: its room takes no memory.
-
-    Both ways the copying is done by statements without a call, between which no Ctrl-C can strike.
-    """
+    """Room for a copy of a learner's numbers, but for a blank state, all zeros: its room takes no memory."""
 
     def __init__(self, learner: Learner) -> None:
         self.parameters = np.empty_like(learner.parameters)
@@ -405,15 +409,15 @@ class Snapshot:
         self.progress = learner.progress
         self.finite = self.blank = False
 
-    def take(self, learner: Learner, progress: Progress, finite: bool, blank: bool) -> None:
+    def take(self, learner: Learner, progress: Progress, blank: bool, threads: int) -> None:
         """Copy, whether all of it is finite or not."""
-        self.parameters[:] = learner.parameters
+        self.finite = learner.keep(learner.parameters, threads, self.parameters)
         if not blank:
-            self.state[:] = learner.state
-        self.progress, self.finite, self.blank = progress, finite, blank
+            self.finite &= learner.keep(learner.state, threads, self.state)
+        self.progress, self.blank = progress, blank
 
     def restore(self, learner: Learner) -> None:
-        """Copy back."""
+        """Copy back, by statements without a call: between them no Ctrl-C can strike."""
         learner.parameters[:] = self.parameters
         learner.state[:] = 0.0 if self.blank else self.state
         learner.progress = self.progress

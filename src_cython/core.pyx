@@ -23,7 +23,7 @@ from real cimport (
     float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
-from rows cimport find_nonfinite_row, shuffle_rows
+from rows cimport find_nonfinite_row, keep_run, shuffle_rows
 from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
 from step cimport CLOCK_ROW, train_batches
 from team cimport (
@@ -338,6 +338,35 @@ def find_nonfinite(x, real[::1] scratch):
                 row += 1
     PyBuffer_Release(&view)
     return found
+
+
+def keep(real[::1] values, int threads, real[::1] copy=None):
+    """Whether all values are finite; copied, too, where there is room for a copy."""
+    cdef team_flag nonfinite
+    cdef real* room = NULL
+    cdef ptrdiff_t count = values.shape[0]
+    if threads < 1 or (copy is not None and copy.shape[0] != count):
+        raise ValueError(f"values has {count} entries, copy not as many, or threads is {threads}")
+    if count == 0:
+        return True
+    if copy is not None:
+        room = &copy[0]
+    team_flag_init(&nonfinite)
+    with nogil:
+        if threads == 1:
+            keep_member(room, &values[0], count, &nonfinite, 0, 1)
+        else:
+            with parallel(num_threads=threads):
+                keep_member(room, &values[0], count, &nonfinite, team_rank(), team_size())
+    return not team_flag_raised(&nonfinite)
+
+
+cdef void keep_member(
+    real* copy, const real* values, ptrdiff_t count, team_flag* nonfinite, int thread, int team
+) noexcept nogil:
+    cdef ptrdiff_t begin = cut(count, team, thread), end = cut(count, team, thread + 1)
+    if not keep_run(copy + begin if copy != NULL else copy, values + begin, end - begin):
+        team_flag_raise(nonfinite)
 
 
 def foresee(bint on):

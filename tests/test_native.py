@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from axes import DTYPES, FUSED_LEVELS, LEVELS, Guarded, every_core, every_dtype, fenced
 from interpreter import complaint, run
-from natively import find_nonfinite
+from natively import find_nonfinite, keep
 
 import fastbp as bp
 from fastbp import _native
@@ -257,6 +257,30 @@ def test_find_nonfinite_gives_the_first_bad_entry_in_reading_order(core, dtype):
     assert find_nonfinite(core, np.array([[1.0, 1e39]]), dtype) == (1 if dtype == np.float32 else -1)
     assert find_nonfinite(core, np.array([[1.0], [np.inf]], np.float16), dtype) == 1
     assert find_nonfinite(core, np.array([1.0, 2.0, np.nan]), dtype) == 2
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_keep_copies_all_and_finds_what_is_not_finite_anywhere(core, dtype, threads):
+    for size in (1, 2, 4096, 10_000):
+        values = np.random.default_rng(size).normal(size=size).astype(dtype)
+        assert keep(core, values, threads)
+        assert keep(core, values, threads, copied=False)
+        for place in {0, size // 2, size - 1}:
+            for value in (np.nan, np.inf, -np.inf):
+                bad = values.copy()
+                bad[place] = value
+                assert not keep(core, bad, threads)
+                assert not keep(core, bad, threads, copied=False)
+    assert keep(core, np.empty(0, dtype), threads)
+
+
+@every_core
+@every_dtype
+def test_keep_refuses_a_copy_of_another_length(core, dtype):
+    with pytest.raises(ValueError, match="values has 4 entries, copy not as many"):
+        core.keep(np.zeros(4, dtype), 1, np.zeros(3, dtype))
 
 
 @every_core
