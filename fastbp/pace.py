@@ -20,7 +20,7 @@ ALONE_WINDOWS, TEAM_WINDOWS = 2, 8
 # not; at last, unless trials would be more than a share of the work.
 FIRST_TRIAL, PATIENCE, LAST_TRIAL, TRIAL_SHARE = 0.01, 10, 0.2, 0.01
 TRIED_SECONDS = 0.2  # guessed: a team is not left for a trial of longer steps unless it was kept waiting
-GAIN = 0.9  # of the time that the present way takes is what the other must take at the most
+GAIN = 0.95  # of the time that the present way takes is what the other must take at the most
 
 
 class Pace:
