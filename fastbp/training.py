@@ -59,7 +59,7 @@ def _train_epochs(run: _Run, epochs: int, validation: tuple[Real, Real] | None) 
                 history.add_validation(learner.evaluate(*validation, run.threads))
             if bar is not None:
                 bar.set_postfix(history.last(), refresh=False)
-        if epochs and not learner.is_finite(run.threads):  # no loss has seen the last update
+        if epochs and not learner.is_finite(run.pace.threads):  # no loss has seen the last update
             run.give_up("the last update overflowed", learner.counts[1] - 1)
     finally:
         # Ctrl-C may have come when the epoch's last batch was done, but its loss not in the list.
@@ -94,7 +94,7 @@ class _Run:
         self.batches = -(-rows // batch_size)
         self.losses = np.empty(self.batches)
         self.history, self.history_before = history, learner.history
-        self.start: Snapshot | None = learner.snapshot(threads)  # until every row has been read
+        self.start: Snapshot | None = learner.snapshot(self.pace.threads)  # until every row has been read
         self.snapshot = self.start  # the last that is finite, or else the start
         self.lr = math.nan
         self.snapshot_steps = max(SNAPSHOT_STEPS, -(-SNAPSHOT_ROWS // batch_size))
@@ -142,10 +142,10 @@ class _Run:
 
     def _take_snapshot(self, progress: Progress) -> None:
         """Replace the last snapshot if all is finite, but not the start while a row may yet turn out bad."""
-        if not self.learner.is_finite(self.threads):
+        if not self.learner.is_finite(self.pace.threads):
             return
         snapshot = Snapshot(self.learner) if self.snapshot is self.start else self.snapshot
-        snapshot.take(self.learner, progress, False, self.threads)
+        snapshot.take(self.learner, progress, False, self.pace.threads)
         self.snapshot = snapshot
 
     def give_up(self, reason: str, epoch: int) -> NoReturn:
