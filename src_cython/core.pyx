@@ -10,7 +10,7 @@ from libc.string cimport memset, strchr
 from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport PACKED_STRIDE, ceil_div, cut, dense_backward_share, worth_multiplying
+from dense cimport PACKED_STRIDE, cut, dense_backward_share, worth_multiplying
 from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
 from fetching cimport stretches
@@ -19,8 +19,8 @@ from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
-    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, convert_rows, f32_LANES, f64_LANES,
-    float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
+    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, ceil_div, convert_rows, f32_LANES,
+    f64_LANES, float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, keep_run, shuffle_rows

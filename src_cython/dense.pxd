@@ -9,15 +9,11 @@ from fetching cimport (
     columns_of_rows, expect, expect_nothing, fetch_meanwhile, no_memory, runs_of_memory, stretches, upcoming,
 )
 from real cimport (
-    FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, dots, lanes,
-    multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table, tile_foresees,
-    transpose,
+    FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, ceil_div, dots,
+    lanes, multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table,
+    tile_foresees, transpose,
 )
 from team cimport team_gate, team_meet
-
-
-cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef inline ptrdiff_t cut(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t part) noexcept nogil:

@@ -6,7 +6,7 @@ fetched for that: a line that two cores hold for reading is slower to write than
 
 from libc.stdint cimport int64_t
 
-from real cimport FETCH_INTERVAL, FETCHES_NOTHING, FETCHES_TO_READ, TILE_STREAMS, product
+from real cimport FETCH_INTERVAL, FETCHES_NOTHING, FETCHES_TO_READ, TILE_STREAMS, ceil_div, product
 
 cdef enum:
     FETCHED_LINE = 64  # bytes that one fetch brings
@@ -45,17 +45,26 @@ cdef inline void expect(upcoming* wanted, stretches more) noexcept nogil:
 cdef inline ptrdiff_t lines_of(const void* at, ptrdiff_t distance, ptrdiff_t size) noexcept nogil:
     """The most lines that a piece of so many bytes touches, of pieces so far apart of which the first is at ``at``."""
     cdef bint aligned = <size_t>at % FETCHED_LINE == 0 and distance % FETCHED_LINE == 0
-    return (size + (FETCHED_LINE - 1 if aligned else 2 * FETCHED_LINE - 2)) // FETCHED_LINE
+    return ceil_div(size if aligned else size + FETCHED_LINE - 1, FETCHED_LINE)
+
+
+cdef inline stretches runs_in_order(
+    int use, const int64_t* order, const void* at, ptrdiff_t distance, ptrdiff_t count, ptrdiff_t run
+) noexcept nogil:
+    """So many runs of ``run`` bytes, taken as order says, or one after the other where it is NULL."""
+    cdef stretches runs
+    runs.use, runs.at, runs.order, runs.distance, runs.count = use, <const char*>at, order, distance, count
+    runs.step, runs.lines = FETCHED_LINE, lines_of(at, distance, run)
+    return runs
 
 
 cdef inline stretches runs_of_memory(
     int use, const void* at, ptrdiff_t distance, ptrdiff_t count, ptrdiff_t run
 ) noexcept nogil:
-    """So many runs of ``run`` bytes."""
-    cdef stretches runs
-    runs.use, runs.at, runs.order, runs.distance, runs.count = use, <const char*>at, NULL, distance, count
-    runs.step, runs.lines = FETCHED_LINE, lines_of(at, distance, run)
-    return runs
+    """So many runs of ``run`` bytes, as a single one where each ends at the next."""
+    if run == distance and count > 1:
+        return runs_in_order(use, NULL, at, 0, 1, count * run)
+    return runs_in_order(use, NULL, at, distance, count, run)
 
 
 cdef inline stretches no_memory() noexcept nogil:
@@ -108,7 +117,7 @@ cdef inline void fetch_meanwhile(product* p, upcoming* wanted) noexcept nogil:
         p.fetches = present.use
         p.ahead[streams].at, p.ahead[streams].step = wanted.at, present.step
         if lines < length:
-            p.ahead[streams].step = (lines * FETCHED_LINE + length - 1) // length
+            p.ahead[streams].step = ceil_div(lines * FETCHED_LINE, length)
         wanted.at += lines * present.step
         wanted.left -= lines
         streams += 1

@@ -6,13 +6,13 @@ shapes alone; a thread takes a part through the network block by block, in buffe
 caches, and adds each block's dW to the part's. Then the partial gradients are summed in order.
 """
 
-from dense cimport ceil_div, cut
+from dense cimport cut
 from optimizers cimport GRADIENT, GRADIENT_SUM, rule_at, update_rule
 from phases cimport (
     STRIP_SCRATCH, apply_gradient, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, training,
     update_parameters,
 )
-from real cimport real, sum_rows
+from real cimport ceil_div, real, sum_rows
 from stages cimport DENSE, network, stage
 
 cdef enum:

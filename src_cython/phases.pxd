@@ -9,14 +9,15 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, ceil_div, dense_weight_gradient, pack_panels, strip_count, strip_tiles,
-    vector_cut, worth_copying, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
+    PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, dense_weight_gradient, pack_panels, strip_count, strip_tiles, vector_cut,
+    worth_copying, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
 )
-from fetching cimport expect, expect_nothing, no_memory, runs_of_memory, stretches, upcoming
+from fetching cimport expect, expect_nothing, no_memory, runs_in_order, runs_of_memory, stretches, upcoming
 from losses cimport loss_rows, takes_logits
 from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, is_update, update, update_rule
 from real cimport (
-    FETCH_INTERVAL, FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, lanes, pack, real, sum_rows, table, transpose,
+    FETCH_INTERVAL, FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, ceil_div, lanes, pack, real, sum_rows, table,
+    transpose,
 )
 from rows cimport gather_rows
 from stages cimport DENSE, entry_of, network, stage, stage_backward, stage_forward
@@ -198,31 +199,29 @@ cdef inline void expect_update(
     ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right,
 ) noexcept nogil:
     """Have what applying dW of rows top..bottom and columns left..right of a stage changes asked for meanwhile."""
-    cdef ptrdiff_t at = s.weight + top * s.outputs + left, size = sizeof(real), runs = bottom - top, i
-    cdef ptrdiff_t row = s.outputs * size, run = (right - left) * size
+    cdef ptrdiff_t at = s.weight + top * s.outputs + left, size = sizeof(real), i
     cdef const real* array = <const real*>(job.net.parameters if is_update(rule) else job.gradients)
-    if run == row:
-        runs, run = 1, runs * row
     for i in range(arrays):
-        expect(wanted, runs_of_memory(FETCHES_TO_WRITE, array + at, row, runs, run))
+        expect(wanted, runs_of_memory(
+            FETCHES_TO_WRITE, array + at, s.outputs * size, bottom - top, (right - left) * size
+        ))
         array = <const real*>job.state + i * job.net.parameter_count
 
 
 cdef inline void expect_rows(
     upcoming* wanted, const training* job, const mini_batch* batch, const real* workspace, ptrdiff_t first,
-    ptrdiff_t last,
+    ptrdiff_t last, bint are_far,
 ) noexcept nogil:
-    """Have the places that rows first..last of a batch are gathered to, and far rows, asked for meanwhile."""
+    """Have the places that rows first..last of a batch are gathered to, and rows that are far, asked for meanwhile."""
     cdef const table* source = &job.net.x
     cdef const real* places = workspace + batch.input + first * job.input_row
-    cdef ptrdiff_t row = job.input_row * <ptrdiff_t>sizeof(real), count = last - first
-    cdef stretches rows = runs_of_memory(
-        FETCHES_TO_READ, source.data, source.row_stride, count, source.columns * source.size
-    )
-    if worth_fetching_rows(source):
-        rows.order = batch.order + first
-        expect(wanted, rows)
-    expect(wanted, runs_of_memory(FETCHES_TO_WRITE, places, row, count, row))
+    cdef ptrdiff_t row = job.input_row * <ptrdiff_t>sizeof(real)
+    if are_far:
+        expect(wanted, runs_in_order(
+            FETCHES_TO_READ, batch.order + first, source.data, source.row_stride, last - first,
+            source.columns * source.size,
+        ))
+    expect(wanted, runs_of_memory(FETCHES_TO_WRITE, places, row, last - first, row))
 
 
 cdef inline bint are_near(const stage* s, const real* like) noexcept nogil:
@@ -305,7 +304,7 @@ cdef inline void update_parameters(
     cdef const real* dz
     cdef const real* strip_x
     cdef bint fetches = batch.size >= FETCH_INTERVAL, goes_on  # a smaller batch's tiles are over before their first
-    cdef bint fetches_rows = fetches and (job.shared or worth_fetching_rows(&net.x))
+    cdef bint are_far = worth_fetching_rows(&net.x)  # the following batch's rows
     cdef int arrays = fetched_arrays(job, rule, x) if fetches else 0
     cdef upcoming wanted
     cdef ptrdiff_t x_row = job.input_row, passed = 0, i, strips, strip, tiles, tile, length, reached, gathered
@@ -340,8 +339,8 @@ cdef inline void update_parameters(
                 expect_nothing(&wanted)
                 if arrays > 0:
                     expect_update(&wanted, job, rule, s, x, arrays, top, bottom, left, right)
-                if fetches_rows:
-                    expect_rows(&wanted, job, following, workspace, gathered, reached)
+                if fetches and (job.shared or are_far):
+                    expect_rows(&wanted, job, following, workspace, gathered, reached, are_far)
                 if goes_on:
                     expect_operands(
                         &wanted, s, workspace, batch, batch.size * (top // TILE_ROWS - first) // (last - first),

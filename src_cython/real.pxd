@@ -131,8 +131,12 @@ cdef inline bint is_one_run(ptrdiff_t row, ptrdiff_t columns) noexcept nogil:
     return row - columns < PADDING
 
 
+cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
 cdef inline ptrdiff_t padded(ptrdiff_t columns) noexcept nogil:
-    return (columns + LINE - 1) // LINE * LINE
+    return ceil_div(columns, LINE) * LINE
 
 
 cdef inline int lanes(const real* like) noexcept nogil:

@@ -6,11 +6,10 @@ from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
 from dense cimport (
-    PACKED_TILES, ceil_div, dense_forward, dense_input_gradient, first_panel, strip_count, worth_multiplying,
-    worth_packing,
+    PACKED_TILES, dense_forward, dense_input_gradient, first_panel, strip_count, worth_multiplying, worth_packing,
 )
 from fetching cimport no_memory, stretches
-from real cimport LINE, TILE_RELU, TILE_STORE, dots, is_one_run, lanes, padded, panel_columns, real, table
+from real cimport LINE, TILE_RELU, TILE_STORE, ceil_div, dots, is_one_run, lanes, padded, panel_columns, real, table
 
 cdef enum stage_kind:
     ELEMENTWISE = 0  # an activation without a dense layer before it

@@ -12,7 +12,7 @@ plain gradient descent know no phases (online.pxd).
 
 from libc.math cimport isfinite
 
-from dense cimport ceil_div, cut
+from dense cimport cut
 from losses cimport loss_scale, sum_in_order
 from online cimport descends_row_by_row, train_row_by_row
 from optimizers cimport rule_at, update_rule
@@ -21,7 +21,7 @@ from phases cimport (
     STRIP_SCRATCH, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, mini_batch_at, training,
     update_parameters,
 )
-from real cimport lanes, real
+from real cimport ceil_div, lanes, real
 from stages cimport network
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_time, team_watch
 
