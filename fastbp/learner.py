@@ -323,7 +323,9 @@ class Learner:
     def keep(self, values: Real, threads: int, copy: Real | None = None) -> bool:
         """Whether all values are finite; copied, too, where there is room for a copy."""
         flops = ELEMENT_FLOPS * values.size
-        threads = _native.started_threads(_native.worthwhile_threads(threads, flops), flops)
+        if _native.worthwhile_threads(threads, flops) < threads:
+            threads = 1  # or all: OpenMP lets threads go, and starts them anew, where teams grow and shrink
+        threads = _native.started_threads(threads, flops)
         room = None if copy is None else copy.reshape(-1)
         finite: bool = self.native.keep(values.reshape(-1), threads, room)
         return finite
@@ -410,7 +412,7 @@ class Snapshot:
         self.finite = self.blank = False
 
     def take(self, learner: Learner, progress: Progress, blank: bool, threads: int) -> None:
-        """Copy, whether all of it is finite or not."""
+        """Copy, whether all of it is finite or not; Ctrl-C may leave half a copy, and ends the call."""
         self.finite = learner.keep(learner.parameters, threads, self.parameters)
         if not blank:
             self.finite &= learner.keep(learner.state, threads, self.state)

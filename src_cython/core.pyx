@@ -340,13 +340,15 @@ def find_nonfinite(x, real[::1] scratch):
     return found
 
 
-def keep(real[::1] values, int threads, real[::1] copy=None):
+def keep(const real[::1] values, int threads, real[::1] copy=None):
     """Whether all values are finite; copied, too, where there is room for a copy."""
     cdef team_flag nonfinite
     cdef real* room = NULL
     cdef ptrdiff_t count = values.shape[0]
-    if threads < 1 or (copy is not None and copy.shape[0] != count):
-        raise ValueError(f"values has {count} entries, copy not as many, or threads is {threads}")
+    if threads < 1:
+        raise ValueError(f"threads is {threads}, expected at least 1")
+    if copy is not None and copy.shape[0] != count:
+        raise ValueError(f"copy has {copy.shape[0]} entries, expected {count}")
     if count == 0:
         return True
     if copy is not None:

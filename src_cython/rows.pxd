@@ -1,8 +1,7 @@
-"""The order in which rows are taken, their way into a batch, and the search for rows that are no use."""
+"""The order in which rows are taken, their way into a batch, and the search for numbers that are no use."""
 
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
 
 from real cimport NUMBER_FLOAT16, convert_rows, copy_rows, needs_conversion, real, table
 
@@ -11,7 +10,7 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     DRAWN_AHEAD = 32  # a power of two
-    GATHERED = 4096  # elements converted or copied before they are looked at: they are still in the first-level cache
+    GATHERED = 4096  # elements converted before they are looked at: they are still in the first-level cache
 
 
 cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept nogil:
@@ -29,15 +28,14 @@ cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept no
 
 cdef inline bint keep_run(real* copy, const real* values, ptrdiff_t n) noexcept nogil:
     """Whether so many values are finite; copied, too, unless ``copy`` is NULL."""
-    cdef ptrdiff_t done = 0, some
-    cdef bint finite = True
-    while done < n:
-        some = min(GATHERED, n - done)
-        if copy != NULL:
-            memcpy(copy + done, values + done, some * sizeof(real))
-        finite &= find_nonfinite_row(values + done, some) < 0
-        done += some
-    return finite
+    cdef ptrdiff_t i
+    cdef int bad = 0
+    if copy == NULL:
+        return find_nonfinite_row(values, n) < 0
+    for i in range(n):
+        copy[i] = values[i]
+        bad |= not (values[i] - values[i] == 0)
+    return not bad
 
 
 cdef inline bint gather_rows(

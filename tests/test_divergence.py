@@ -11,7 +11,7 @@ from axes import every_dtype, same_bits
 from cases import ACTIVATIONS, CASES, Case
 
 import fastbp as bp
-from fastbp import training
+from fastbp import _native, training
 
 BAD = {"nan": math.nan, "inf": math.inf, "minus_inf": -math.inf, "too_large": 1e39}
 
@@ -48,6 +48,13 @@ def frequent_snapshots(monkeypatch):
     monkeypatch.setattr(training, "SNAPSHOT_ROWS", 1)
 
 
+@pytest.fixture
+def shared_copies(monkeypatch):
+    """Two threads for whatever is copied and looked through."""
+    monkeypatch.setattr(_native, "FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr(_native, "TEAM_FLOPS", 0)
+
+
 # In the data: training meets it in the middle
 
 
@@ -64,6 +71,41 @@ def test_a_number_that_is_no_use_is_named_and_the_call_undone(bad, name, row, sh
     spoilt[name][1999, 3] = math.nan  # not the first
     with pytest.raises(ValueError, match=rf"^{name}\[{row}, 2\] is "):
         net.fit(**spoilt, epochs=3, batch_size=8, shuffle=shuffle)
+    assert_untouched(net, twin, before, x, y)
+
+
+@pytest.mark.usefixtures("frequent_snapshots", "shared_copies")
+def test_a_call_is_undone_from_copies_that_threads_made_together():
+    net, x, y = problem()
+    twin, before = net.copy(), numbers(net)
+    spoilt = x.copy()
+    spoilt[700, 2] = math.nan
+    with pytest.raises(ValueError, match=r"^x\[700, 2\] is "):
+        net.fit(spoilt, y, epochs=3, batch_size=8, threads=2)
+    assert_untouched(net, twin, before, x, y)
+
+
+def test_a_copy_that_ctrl_c_left_half_made_is_no_way_back(monkeypatch):
+    net, x, y = problem()
+    keep, copies = net._learner.keep, []
+
+    def struck(values, threads, copy=None):
+        if copy is not None:
+            copies.append(copy)
+        if len(copies) == 2:
+            raise KeyboardInterrupt
+        return keep(values, threads, copy)
+
+    monkeypatch.setattr(net._learner, "keep", struck)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(x, y)
+    monkeypatch.undo()
+    net.fit(x, y, batch_size=16)
+    twin, before = net.copy(), numbers(net)
+    spoilt = x.copy()
+    spoilt[700, 2] = math.nan
+    with pytest.raises(ValueError, match=r"^x\[700, 2\] is "):
+        net.fit(spoilt, y, batch_size=8)
     assert_untouched(net, twin, before, x, y)
 
 
@@ -197,11 +239,13 @@ def test_an_overflow_of_the_very_last_update_is_noticed():
     assert same_bits(net.parameters, start)
 
 
-def test_an_overflow_of_what_the_optimizer_remembers_is_noticed():
+@pytest.mark.usefixtures("shared_copies")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_overflow_of_what_the_optimizer_remembers_is_noticed(threads):
     """Adam's mean of squared gradients: infinite, it would stop its parameter for ever."""
     net = bp.Network([bp.Dense(1, 1)])
     with pytest.raises(FloatingPointError, match="lr"):
-        net.fit([[1e15]], [1e15])
+        net.fit([[1e15]], [1e15], threads=threads)
     assert np.isfinite(net.parameters).all()
     assert math.isfinite(net.fit([[1.0]], [1.0]).loss[0])
 

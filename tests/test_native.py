@@ -278,9 +278,12 @@ def test_keep_copies_all_and_finds_what_is_not_finite_anywhere(core, dtype, thre
 
 @every_core
 @every_dtype
-def test_keep_refuses_a_copy_of_another_length(core, dtype):
-    with pytest.raises(ValueError, match="values has 4 entries, copy not as many"):
-        core.keep(np.zeros(4, dtype), 1, np.zeros(3, dtype))
+def test_keep_refuses_a_copy_of_another_length_and_no_threads(core, dtype):
+    for length in (3, 5):
+        with pytest.raises(ValueError, match=f"copy has {length} entries, expected 4"):
+            core.keep(np.zeros(4, dtype), 1, np.zeros(length, dtype))
+    with pytest.raises(ValueError, match="threads is 0, expected at least 1"):
+        core.keep(np.zeros(4, dtype), 0)
 
 
 @every_core

@@ -124,6 +124,12 @@ def test_a_trial_that_gains_too_little_changes_nothing(clock):
     assert spent[TEAM] > 0.95 * sum(spent.values())
 
 
+def test_a_trial_that_gains_a_little_more_than_5_percent_changes_the_way(clock):
+    clock.noise = cycle([1.0])
+    spent = run(clock, Pace(TEAM, 1e-5), 10.0, {1: 0.94e-5, TEAM: 1e-5}.get)
+    assert spent[1] > 0.9 * sum(spent.values())
+
+
 def test_a_team_that_was_kept_waiting_is_held_against_one_thread_at_once(clock):
     paced = Pace(TEAM, 1e-5)
     call(clock, paced, TEAM, 100, 1e-3)  # and had been fast
