@@ -32,8 +32,8 @@ GENERIC = (
     "activation_backward",
     "loss_gradient",
     "update",
+    "examine",
     "find_nonfinite",
-    "keep",
     "multiply_add",
     "packing",
 )

@@ -318,16 +318,16 @@ class Learner:
 
     def is_finite(self, threads: int) -> bool:
         """Whether every parameter and all of the optimiser's state is a finite number."""
-        return self.keep(self.parameters, threads) and self.keep(self.state, threads)
+        return self.examine(self.parameters, threads) and self.examine(self.state, threads)
 
-    def keep(self, values: Real, threads: int, copy: Real | None = None) -> bool:
+    def examine(self, values: Real, threads: int, copy: Real | None = None) -> bool:
         """Whether all values are finite; copied, too, where there is room for a copy."""
         flops = ELEMENT_FLOPS * values.size
         if _native.worthwhile_threads(threads, flops) < threads:
             threads = 1  # or all: OpenMP lets threads go, and starts them anew, where teams grow and shrink
         threads = _native.started_threads(threads, flops)
         room = None if copy is None else copy.reshape(-1)
-        finite: bool = self.native.keep(values.reshape(-1), threads, room)
+        finite: bool = self.native.examine(values.reshape(-1), threads, room)
         return finite
 
     def snapshot(self, threads: int) -> Snapshot:
@@ -413,9 +413,9 @@ class Snapshot:
 
     def take(self, learner: Learner, progress: Progress, blank: bool, threads: int) -> None:
         """Copy, whether all of it is finite or not; Ctrl-C may leave half a copy, and ends the call."""
-        self.finite = learner.keep(learner.parameters, threads, self.parameters)
+        self.finite = learner.examine(learner.parameters, threads, self.parameters)
         if not blank:
-            self.finite &= learner.keep(learner.state, threads, self.state)
+            self.finite &= learner.examine(learner.state, threads, self.state)
         self.progress, self.blank = progress, blank
 
     def restore(self, learner: Learner) -> None:

@@ -19,11 +19,11 @@ from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
-    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, ceil_div, convert_rows, f32_LANES,
+    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, ceil_div, convert_rows, copy_rows, f32_LANES,
     f64_LANES, float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
-from rows cimport find_nonfinite_row, keep_run, shuffle_rows
+from rows cimport find_nonfinite_row, shuffle_rows
 from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
 from step cimport CLOCK_ROW, train_batches
 from team cimport (
@@ -340,7 +340,7 @@ def find_nonfinite(x, real[::1] scratch):
     return found
 
 
-def keep(const real[::1] values, int threads, real[::1] copy=None):
+def examine(const real[::1] values, int threads, real[::1] copy=None):
     """Whether all values are finite; copied, too, where there is room for a copy."""
     cdef team_flag nonfinite
     cdef real* room = NULL
@@ -356,18 +356,25 @@ def keep(const real[::1] values, int threads, real[::1] copy=None):
     team_flag_init(&nonfinite)
     with nogil:
         if threads == 1:
-            keep_member(room, &values[0], count, &nonfinite, 0, 1)
+            examine_member(room, &values[0], count, &nonfinite, 0, 1)
         else:
             with parallel(num_threads=threads):
-                keep_member(room, &values[0], count, &nonfinite, team_rank(), team_size())
+                examine_member(room, &values[0], count, &nonfinite, team_rank(), team_size())
     return not team_flag_raised(&nonfinite)
 
 
-cdef void keep_member(
+cdef void examine_member(
     real* copy, const real* values, ptrdiff_t count, team_flag* nonfinite, int thread, int team
 ) noexcept nogil:
     cdef ptrdiff_t begin = cut(count, team, thread), end = cut(count, team, thread + 1)
-    if not keep_run(copy + begin if copy != NULL else copy, values + begin, end - begin):
+    cdef bint finite
+    cdef table share
+    if copy == NULL:
+        finite = find_nonfinite_row(values + begin, end - begin) < 0
+    else:
+        share.data, share.columns, share.row_stride = <const char*>(values + begin), end - begin, 0
+        finite = copy_rows(copy + begin, 0, &share, <const int64_t*>NULL, 0, 1)
+    if not finite:
         team_flag_raise(nonfinite)
 
 

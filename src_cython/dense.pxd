@@ -56,24 +56,29 @@ cdef enum:
     STRIP_ELEMENTS = 1024
     # Parameters and state beyond these bytes come from the third-level cache, strip by strip: a strip's share is asked
     # for while its dW is formed. What the first-level cache cannot keep beside the operands waits in the second.
-    RESIDENT_BYTES = 1048576
+    FAR_BYTES = 1048576
     FETCHING_TILES = 4  # register tiles that fetch a panel: four streams bring a line for each k, and it has up to four
     FETCHED_ROW = 256  # bytes: shorter rows are copied before a fetch of them has come
 
 
+cdef inline bint lie_apart(const real* like, ptrdiff_t row) noexcept nogil:
+    """Whether pieces of rows, each so many elements on from the one before, had better be copied together first."""
+    return row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE
+
+
 cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
-    return b_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and tiles >= PACKED_TILES
+    return lie_apart(like, b_row) and tiles >= PACKED_TILES
 
 
 cdef inline bint worth_fetching(const real* like, int arrays, ptrdiff_t parameters) noexcept nogil:
     """Whether a strip's share of so many arrays of parameters should be asked for before it is needed."""
-    return tile_foresees and arrays * parameters * <ptrdiff_t>sizeof(real) > RESIDENT_BYTES
+    return tile_foresees and arrays * parameters * <ptrdiff_t>sizeof(real) > FAR_BYTES
 
 
 cdef inline bint worth_fetching_rows(const table* source) noexcept nogil:
     """Whether rows of a data set come from far enough, and in runs long enough, to be asked for."""
     cdef ptrdiff_t row = source.columns * source.size
-    return source.column_stride == source.size and row >= FETCHED_ROW and source.rows * row > RESIDENT_BYTES
+    return source.column_stride == source.size and row >= FETCHED_ROW and source.rows * row > FAR_BYTES
 
 
 cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcept nogil:
@@ -100,8 +105,6 @@ cdef inline stretches panel_of(
     cdef ptrdiff_t size = sizeof(real)
     if b_column != 1:
         return runs_of_memory(FETCHES_TO_READ, b, 0, 1, columns * b_column * size)
-    if columns == b_k:
-        return runs_of_memory(FETCHES_TO_READ, b, 0, 1, depth * columns * size)
     return columns_of_rows(b, b_k * size, depth, columns * size)
 
 
@@ -220,7 +223,7 @@ cdef inline ptrdiff_t strip_tiles(ptrdiff_t columns) noexcept nogil:
 
 cdef inline bint worth_copying(const real* like, ptrdiff_t x_row, ptrdiff_t columns) noexcept nogil:
     """Whether a strip's columns of X are copied together first: they lie far apart, and dW's columns are many."""
-    return x_row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE and strip_tiles(columns) * TILE_ROWS <= LINE
+    return lie_apart(like, x_row) and strip_tiles(columns) * TILE_ROWS <= LINE
 
 
 cdef inline ptrdiff_t strip_count(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:

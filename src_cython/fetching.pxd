@@ -72,8 +72,13 @@ cdef inline stretches no_memory() noexcept nogil:
 
 
 cdef inline stretches columns_of_rows(const void* at, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t width) noexcept nogil:
-    """The first ``width`` bytes of so many rows that lie ``row`` bytes apart, a line of all after the other."""
+    """The first ``width`` bytes of so many rows that lie ``row`` bytes apart, a line of all after the other.
+
+    Rows without gaps are a single run.
+    """
     cdef stretches columns
+    if width == row:
+        return runs_of_memory(FETCHES_TO_READ, at, row, rows, width)
     columns.use, columns.at, columns.order, columns.distance = FETCHES_TO_READ, <const char*>at, NULL, FETCHED_LINE
     columns.count, columns.step, columns.lines = lines_of(at, row, width), row, rows
     return columns

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    PACKED_TILES, STRIP_COLUMNS, STRIP_ROWS, dense_weight_gradient, pack_panels, strip_count, strip_tiles, vector_cut,
+    STRIP_COLUMNS, STRIP_ROWS, dense_weight_gradient, lie_apart, pack_panels, strip_count, strip_tiles, vector_cut,
     worth_copying, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
 )
 from fetching cimport expect, expect_nothing, no_memory, runs_in_order, runs_of_memory, stretches, upcoming
@@ -226,7 +226,7 @@ cdef inline void expect_rows(
 
 cdef inline bint are_near(const stage* s, const real* like) noexcept nogil:
     """Whether a dense stage's rows of A and dZ lie so close together that all of them are worth asking for."""
-    return s.kind == DENSE and not worth_packing(like, s.row, PACKED_TILES)
+    return s.kind == DENSE and not lie_apart(like, s.row)
 
 
 cdef inline void expect_operands(

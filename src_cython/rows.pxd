@@ -26,18 +26,6 @@ cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept no
     return -1
 
 
-cdef inline bint keep_run(real* copy, const real* values, ptrdiff_t n) noexcept nogil:
-    """Whether so many values are finite; copied, too, unless ``copy`` is NULL."""
-    cdef ptrdiff_t i
-    cdef int bad = 0
-    if copy == NULL:
-        return find_nonfinite_row(values, n) < 0
-    for i in range(n):
-        copy[i] = values[i]
-        bad |= not (values[i] - values[i] == 0)
-    return not bad
-
-
 cdef inline bint gather_rows(
     real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t first, ptrdiff_t rows
 ) noexcept nogil:

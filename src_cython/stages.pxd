@@ -5,9 +5,7 @@ from libc.stdint cimport int64_t
 from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
-from dense cimport (
-    PACKED_TILES, dense_forward, dense_input_gradient, first_panel, strip_count, worth_multiplying, worth_packing,
-)
+from dense cimport dense_forward, dense_input_gradient, first_panel, lie_apart, strip_count, worth_multiplying
 from fetching cimport no_memory, stretches
 from real cimport LINE, TILE_RELU, TILE_STORE, ceil_div, dots, is_one_run, lanes, padded, panel_columns, real, table
 
@@ -105,12 +103,12 @@ cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff
     for i in range(net.count):
         s = net.stages + i
         if s.kind == DENSE:
-            if worth_packing(like, s.outputs, PACKED_TILES):
+            if lie_apart(like, s.outputs):
                 size = max(size, (s.inputs + 1) * panel_columns(like))
             if s.propagates and worth_multiplying(batch) and s.outputs > 1:
                 size = max(size, (s.outputs + 1) * panel_columns(like))
             columns = LINE
-            if worth_packing(like, s.row, PACKED_TILES):
+            if lie_apart(like, s.row):
                 columns += ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)
             size = max(size, batch * columns)
     return padded(size)

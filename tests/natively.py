@@ -150,10 +150,10 @@ def find_nonfinite(core: ModuleType, x: Array, dtype: DTypeLike, room: int | Non
     return position
 
 
-def keep(core: ModuleType, values: Array, threads: int, copied: bool = True) -> bool:
+def examine(core: ModuleType, values: Array, threads: int, copied: bool = True) -> bool:
     """Whether it finds all values finite, once the copy, if any, is seen to be one."""
     copy = Guarded(values.size, values.dtype)
-    finite: bool = core.keep(fenced(values), threads, *([copy.array] if copied else []))
+    finite: bool = core.examine(fenced(values), threads, *([copy.array] if copied else []))
     assert copy.intact, "the core wrote outside of an array"
     if copied:
         np.testing.assert_array_equal(copy.array, values)

@@ -87,16 +87,16 @@ def test_a_call_is_undone_from_copies_that_threads_made_together():
 
 def test_a_copy_that_ctrl_c_left_half_made_is_no_way_back(monkeypatch):
     net, x, y = problem()
-    keep, copies = net._learner.keep, []
+    examine, copies = net._learner.examine, []
 
     def struck(values, threads, copy=None):
         if copy is not None:
             copies.append(copy)
         if len(copies) == 2:
             raise KeyboardInterrupt
-        return keep(values, threads, copy)
+        return examine(values, threads, copy)
 
-    monkeypatch.setattr(net._learner, "keep", struck)
+    monkeypatch.setattr(net._learner, "examine", struck)
     with pytest.raises(KeyboardInterrupt):
         net.fit(x, y)
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from axes import DTYPES, FUSED_LEVELS, LEVELS, Guarded, every_core, every_dtype, fenced
 from interpreter import complaint, run
-from natively import find_nonfinite, keep
+from natively import examine, find_nonfinite
 
 import fastbp as bp
 from fastbp import _native
@@ -262,28 +262,28 @@ def test_find_nonfinite_gives_the_first_bad_entry_in_reading_order(core, dtype):
 @every_core
 @every_dtype
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_keep_copies_all_and_finds_what_is_not_finite_anywhere(core, dtype, threads):
+def test_examine_copies_all_and_finds_what_is_not_finite_anywhere(core, dtype, threads):
     for size in (1, 2, 4096, 10_000):
         values = np.random.default_rng(size).normal(size=size).astype(dtype)
-        assert keep(core, values, threads)
-        assert keep(core, values, threads, copied=False)
+        assert examine(core, values, threads)
+        assert examine(core, values, threads, copied=False)
         for place in {0, size // 2, size - 1}:
             for value in (np.nan, np.inf, -np.inf):
                 bad = values.copy()
                 bad[place] = value
-                assert not keep(core, bad, threads)
-                assert not keep(core, bad, threads, copied=False)
-    assert keep(core, np.empty(0, dtype), threads)
+                assert not examine(core, bad, threads)
+                assert not examine(core, bad, threads, copied=False)
+    assert examine(core, np.empty(0, dtype), threads)
 
 
 @every_core
 @every_dtype
-def test_keep_refuses_a_copy_of_another_length_and_no_threads(core, dtype):
+def test_examine_refuses_a_copy_of_another_length_and_no_threads(core, dtype):
     for length in (3, 5):
         with pytest.raises(ValueError, match=f"copy has {length} entries, expected 4"):
-            core.keep(np.zeros(4, dtype), 1, np.zeros(length, dtype))
+            core.examine(np.zeros(4, dtype), 1, np.zeros(length, dtype))
     with pytest.raises(ValueError, match="threads is 0, expected at least 1"):
-        core.keep(np.zeros(4, dtype), 0)
+        core.examine(np.zeros(4, dtype), 0)
 
 
 @every_core
