@@ -172,6 +172,7 @@ cdef inline void cross_entropy_rows(
             values[r] = total
         e = delta if delta != NULL else z
         sums[r] = exp_sum_row(e, z, largest, outputs)
+        values[r] += sums[r] - sums[r]  # 0, or NaN, of which the logarithm would make a number
         if delta != NULL:
             share = scale / sums[r]
             if target_columns == 1:

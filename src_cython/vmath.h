@@ -9,7 +9,7 @@
  *   float32    1.0      1.8       1.3        0.9             2.0
  *   float64    1.0      1.2       1.6        1.2             2.0
  *
- * Infinities and NaN come out as the mathematics has them; subnormal numbers are zero, as float_mode.h has it.
+ * Infinities and NaN come out as the mathematics has them, but not from log; subnormal numbers are zero, as float_mode.h has it.
  *
  * The file includes itself once for each type: REAL is f32 or f64, FN(name) is f32_name or f64_name.
  */

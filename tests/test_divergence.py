@@ -258,6 +258,24 @@ def test_the_history_keeps_the_epochs_before_the_divergence_and_names_its_epoch_
     assert np.isfinite(net.parameters).all()
 
 
+@pytest.mark.parametrize("column", range(10))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_nan_beside_the_label_is_in_the_loss(column, threads):
+    """Of the sum of exponentials, NaN then, a logarithm is taken that knows finite numbers alone."""
+    for dtype in ("float32", "float64"):
+        net = bp.Network([bp.Dense(3, 10), bp.Softmax()], "cross_entropy", bp.SGD(0.1), dtype=dtype)
+        net.layers[0].parameters["bias"][column] = math.nan
+        x, before = np.ones((40, 3)), net.parameters.tobytes()
+        for label in range(10):
+            y = np.full(40, label)
+            assert math.isnan(net.evaluate(x, y, threads=threads)["loss"])
+            with pytest.raises(FloatingPointError, match="nothing was updated"):
+                net.partial_fit(x, y, threads=threads)
+            with pytest.raises(FloatingPointError):
+                net.loss_and_gradient(x, y, threads=threads)
+        assert net.parameters.tobytes() == before
+
+
 def test_a_partial_fit_with_an_absurd_lr_shows_in_the_next_loss_and_reset_helps():
     net = CASES["tanh"].network("float32", bp.SGD(lr=1e38))
     x, y = CASES["tanh"].data(np.random.default_rng(0), 20)
