@@ -33,6 +33,8 @@ typedef struct {
     int number, swapped;
 } table;
 
+enum { SWAPPED_RUN = 64 }; /* numbers whose bytes are put right together */
+
 /* out (count, columns) = the rows that order names, or first, first + 1, ... where order is NULL.  memcpy, because a
  * user's numbers need not be aligned; the inner loop twice, because a stride that is known to be the number's size
  * lets the compiler use vectors. */
@@ -73,18 +75,21 @@ typedef struct {
         }                                                                                                         \
     }                                                                                                             \
                                                                                                                   \
-    /* The same for numbers whose bytes stand in the other order: one at a time through a copy put right. */      \
+    /* The same for numbers whose bytes stand in the other order: a run at a time through a copy put right. */    \
     static void P##_convert_swapped_rows(real *out, ptrdiff_t out_row, const table *source, const int64_t *order, \
                                          ptrdiff_t first, ptrdiff_t count) {                                      \
-        char right[8];                                                                                            \
-        const ptrdiff_t size = source->size;                                                                      \
-        const table one = {right, 1, 1, size, size, size, source->number, 0};                                     \
-        for (ptrdiff_t r = 0; r < count; r++)                                                                     \
-            for (ptrdiff_t i = 0; i < source->columns; i++) {                                                     \
-                const char *from = source->data + (order ? order[r] : first + r) * source->row_stride;            \
-                for (ptrdiff_t b = 0; b < size; b++) right[b] = from[i * source->column_stride + size - 1 - b];   \
-                P##_convert_rows(out + r * out_row + i, 1, &one, NULL, 0, 1);                                     \
+        char right[SWAPPED_RUN * 8];                                                                              \
+        const ptrdiff_t size = source->size, step = source->column_stride;                                        \
+        table run = {right, 1, 0, 0, size, size, source->number, 0};                                              \
+        for (ptrdiff_t r = 0; r < count; r++) {                                                                   \
+            const char *from = source->data + (order ? order[r] : first + r) * source->row_stride;                \
+            for (ptrdiff_t i = 0; i < source->columns; i += run.columns, from += run.columns * step) {            \
+                run.columns = source->columns - i < SWAPPED_RUN ? source->columns - i : SWAPPED_RUN;              \
+                for (ptrdiff_t c = 0; c < run.columns; c++)                                                       \
+                    for (ptrdiff_t b = 0; b < size; b++) right[c * size + b] = from[c * step + size - 1 - b];     \
+                P##_convert_rows(out + r * out_row + i, 0, &run, NULL, 0, 1);                                     \
             }                                                                                                     \
+        }                                                                                                         \
     }
 CONVERT_ROWS(f32, float)
 CONVERT_ROWS(f64, double)
