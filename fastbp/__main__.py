@@ -156,8 +156,11 @@ def bench(arguments: argparse.Namespace) -> None:
             raise ValueError(f"seconds is {arguments.seconds}, expected a number above 0")
         if arguments.write:
             report.blocks_of(arguments.write, sections)
+        if arguments.json and not arguments.json.parent.is_dir():
+            raise ValueError(f"json is {arguments.json}, expected a file in a folder that is there")
         if arguments.plot:
             charts.require_matplotlib()
+            arguments.plot.mkdir(parents=True, exist_ok=True)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"fastbp bench: {error}") from None
     effort = Effort(0.0 if arguments.quick else arguments.seconds, arguments.quick)
@@ -220,14 +223,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """The console script."""
     arguments = make_parser().parse_args()
-    if arguments.command == "info":
-        bp.show_config()
-    elif arguments.command == "demo":
-        demo()
-    elif arguments.command == "explain":
-        explain(arguments)
-    else:
-        bench(arguments)
+    try:
+        if arguments.command == "info":
+            bp.show_config()
+        elif arguments.command == "demo":
+            demo()
+        elif arguments.command == "explain":
+            explain(arguments)
+        else:
+            bench(arguments)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as shells have it for Ctrl-C
 
 
 if __name__ == "__main__":

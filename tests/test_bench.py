@@ -18,7 +18,7 @@ import pytest
 from interpreter import python
 
 from fastbp import _native
-from fastbp.__main__ import bench, make_parser
+from fastbp.__main__ import bench, main, make_parser
 from fastbp.bench import growth, memory, phases, processes, program, report, tables, threads, timing, training
 from fastbp.bench.rivals import RIVALS, Fastbp
 from fastbp.bench.rows import Effort, Result, Row, Task
@@ -95,11 +95,25 @@ def test_the_help_names_every_section(capsys):
         (["--seconds", "0"], "seconds is 0.0, expected a number above 0"),
         (["--seconds", "nan"], "seconds is nan"),
         (["--write", "no/such/file"], "No such file"),
+        (["--json", "no/such/file"], "json is no/such/file, expected a file in a folder that is there"),
+        (["--plot", __file__], "File exists"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_measured(options, complaint):
     with pytest.raises(SystemExit, match=f"fastbp bench: .*{complaint}"):
         bench(make_parser().parse_args(["bench", *options]))
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch):
+    def struck():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["fastbp", "demo"])
+    monkeypatch.setattr("fastbp.__main__.demo", struck)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    assert stopped.value.__suppress_context__
 
 
 def test_every_workload_has_goals_for_one_thread_and_two():
