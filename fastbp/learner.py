@@ -87,7 +87,7 @@ class Learner:
             )
             layer._bind(parameters, gradients)
         try:
-            self._begin(seed)
+            self._draw(seed)
         except BaseException:  # a user's own initializer may fail
             for layer in layers:
                 layer._release()
@@ -112,21 +112,22 @@ class Learner:
         """Draw the parameters, forget all state, count from 0; or leave all as it is where drawing fails."""
         before = self.parameters.copy()
         try:
-            self._begin(seed)
-        except BaseException:  # a user's own layer or initializer may fail
+            self._draw(seed)
+            history, gradients, state = History(), _written(self.gradients), _written(self.state)
+        except BaseException:  # a user's own layer or initializer may fail, or Ctrl-C strike
             self.parameters[:] = before
             raise
+        gradients[:] = 0.0  # by statements without a call: between them no Ctrl-C can strike
+        state[:] = 0.0
+        self.seed, self.history = seed, history
+        self.progress = (*_NO_COUNTS, None, 0)  # a new tuple each time: `moment` looks for one
 
-    def _begin(self, seed: int) -> None:
+    def _draw(self, seed: int) -> None:
+        """Draw the parameters."""
         rng = np.random.default_rng(seed)
         followers = [layer.name for layer in self.layers[1:]] + ["identity"]
         for layer, follower in zip(self.layers, followers, strict=True):
             layer._draw(rng, follower)
-        for array in (self.gradients, self.state):
-            if not _is_blank(array):  # else they may never have been written to, and take no memory yet
-                array.fill(0.0)
-        self.seed, self.history = seed, History()
-        self.progress = (*_NO_COUNTS, None, 0)  # a new tuple each time: `moment` looks for one
 
     def pair(
         self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
@@ -428,6 +429,11 @@ class Snapshot:
 def _is_blank(array: Real) -> bool:
     """Whether every bit is 0, as in fresh memory; -0.0 has one that is not."""
     return not array.view(f"u{array.itemsize}").any()
+
+
+def _written(array: Real) -> Real:
+    """The array, or nothing of one that is blank: never written to, perhaps, it takes no memory yet."""
+    return array[:0] if _is_blank(array) else array
 
 
 def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import copy
 import gc
 import pickle
+import sys
 import tracemalloc
 import weakref
 
@@ -322,6 +324,48 @@ def test_reset_leaves_no_sign_of_a_zero_behind():
     net.reset()
     assert not np.signbit(net._learner.state).any()
     assert not np.signbit(net.gradients).any()
+
+
+def test_a_reset_that_is_interrupted_at_any_call_happens_as_a_whole_or_not_at_all():
+    trained = bp.Network(bp.mlp([3, 4, 2]), optimizer="adam")
+    trained.fit(np.ones((8, 3)), np.ones((8, 2)), epochs=3)
+    trained.loss_and_gradient(np.ones((8, 3)), np.ones((8, 2)))
+
+    def numbers(net):
+        arrays = net.parameters, net._learner.state, net.gradients
+        return *(array.tobytes() for array in arrays), net.steps, net.epochs, net.history.loss
+
+    def reset(net, strike_at):
+        """The calls of a reset, and of what it calls, until Ctrl-C strikes."""
+        calls = 0
+
+        def strike(frame, event, argument):
+            nonlocal calls
+            calls += 1
+            if calls == strike_at:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        before = sys.getprofile()
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                sys.setprofile(strike)
+                net.reset()
+            finally:
+                sys.setprofile(before)
+        return calls
+
+    anew = trained.copy()
+    calls = reset(anew, 0)
+    assert calls > 50
+    outcomes = []
+    for strike_at in range(1, calls):
+        net = trained.copy()
+        net._learner.gradients[:] = trained.gradients
+        net._learner.history = trained.history
+        reset(net, strike_at)
+        outcomes.append(numbers(net))
+    assert set(map(repr, outcomes)) == {repr(numbers(trained)), repr(numbers(anew))}
 
 
 def test_reset_starts_anew():
