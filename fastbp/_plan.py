@@ -39,11 +39,9 @@ PYTHON_FLOPS = 100  # an element that such a stage gives: it decides on slices a
 
 
 @dataclass(frozen=True)
-class TrainingSpace:
-    """What a step needs beside the network: stages with offsets, the layout of the rest, the array of all."""
+class Space:
+    """A workspace: one array, of which each part is at an offset."""
 
-    stages: NDArray[np.int64]
-    layout: NDArray[np.int64]
     count: int  # elements of the array
     dtype: np.dtype[Any]
 
@@ -59,13 +57,20 @@ class TrainingSpace:
 
 
 @dataclass(frozen=True)
-class EvaluationSpace:
-    """What an evaluation needs: width and rows of a thread's blocks, its scratch, the array of all."""
+class TrainingSpace(Space):
+    """What a step needs beside the network: stages with offsets, and the layout of the rest."""
+
+    stages: NDArray[np.int64]
+    layout: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EvaluationSpace(Space):
+    """What an evaluation needs: width and rows of a thread's blocks, and its scratch."""
 
     width: int
     block: int
     packed: int
-    array: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class Plan:
         places["partials"], places["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
         places["partial"] = offsets.take(partials * places["partial_row"])
         layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
-        return TrainingSpace(stages, layout, offsets.total, self.dtype)
+        return TrainingSpace(offsets.total, self.dtype, stages, layout)
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
@@ -150,7 +155,7 @@ class Plan:
         packed = self._packing(self.stages, block)
         blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
         size = threads * (blocks + packed) + self._float64(rows)
-        return EvaluationSpace(width, block, packed, aligned_zeros(size, self.dtype))
+        return EvaluationSpace(size, self.dtype, width, block, packed)
 
     def _packs(self, columns: int) -> bool:
         """Whether panels of a matrix of so many columns are copied together before use."""

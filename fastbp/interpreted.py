@@ -20,7 +20,6 @@ from fastbp.layers import Arrays, Layer
 from fastbp.learner import ELEMENT_FLOPS, Learner, Real
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
-from fastbp.pace import Pace
 
 
 class OwnLayer(Layer):
@@ -97,9 +96,6 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
-    def pace(self, batch_size: int, cap: int, rule: str | None = None) -> Pace:
-        return super().pace(batch_size, 1, rule)  # each layer decides for itself
-
     def prepare(self, batch_size: int, y: Real, threads: int) -> tuple[()]:
         _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
         return ()
@@ -118,15 +114,16 @@ class InterpretedLearner(Learner):
     ) -> int:
         start = time.perf_counter()
         pace = self.pace(batch_size, cap, rule)
-        self.prepare(batch_size, y, pace.team)
+        threads = pace.threads  # at the most: each layer decides for itself
+        self.prepare(batch_size, y, threads)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)
         flops = ELEMENT_FLOPS * self.parameters.size
-        team = _native.started_threads(_native.worthwhile_threads(cap, flops), batches * flops)
+        team = _native.started_threads(_native.worthwhile_threads(threads, flops), batches * flops)
         try:
             for batch in range(batches):
                 span = slice(batch * batch_size, (batch + 1) * batch_size)
-                loss = self._propagate(x, y, span if order is None else order[span], cap)
+                loss = self._propagate(x, y, span if order is None else order[span], threads)
                 if rule == "gradient" or not math.isfinite(loss):
                     losses[batch] = loss
                 if not math.isfinite(loss):
@@ -147,7 +144,7 @@ class InterpretedLearner(Learner):
         finally:
             for layer in self.layers:  # backward needs a forward of the caller's
                 layer._kept = None
-        pace.took(pace.team, batches, start)
+        pace.took(threads, batches, start)
         return batches
 
     def _propagate(self, x: Real, y: Real, rows: slice | NDArray[np.int64], threads: int) -> float:

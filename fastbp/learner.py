@@ -23,9 +23,9 @@ FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and t
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
 REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 ELEMENT_FLOPS = 10  # of a vector gone through once, roughly: whether a second thread pays
-KEPT_SPACES = 4  # alternating shapes (training, validation, the short last batch) find theirs again
+KEPT_SPACES = 4  # calls of alternating shapes find theirs again
 KEPT_PACES = 64
-KEPT_BYTES = 32 << 20  # of a step's workspace, or 4 times the parameters: what is larger goes after the call
+KEPT_BYTES = 32 << 20  # of a workspace, or 4 times the parameters: what is larger goes after the call
 
 Real = NDArray[Any]
 # Steps and epochs before a call; the losses by which it is counted, if it still trains; batches in an epoch.
@@ -367,15 +367,17 @@ class Learner:
 
     def _forward(self, x: Real, y: Real | None, first: int, output: Real, threads: int) -> float:
         rows = len(output)
-        threads = self.plan.evaluation_threads(rows, threads)
+        team = self.plan.evaluation_threads(rows, threads)
         target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
         capacity = 1 << (rows - 1).bit_length()  # calls with ever other numbers of rows share a space
-        shape = capacity, target_columns, threads
+        shape = capacity, target_columns, team
         # Taken out for the call, because several threads may predict at once.
         opened = self._evaluation_spaces.pop(shape, None) or self._open_evaluation(shape)
-        stages, workspace, width, block, packed = opened
+        stages, workspace, width, block, packed, pace, stays = opened
+        threads = pace.threads
         if threads > 1:
             threads = _native.started_threads(threads, self.plan.evaluation_flops(rows))
+        start = time.perf_counter() if team > 1 else 0.0
         total: float
         total, finite = self.native.evaluate(
             stages,
@@ -391,16 +393,22 @@ class Learner:
             packed,
             threads,
         )
-        _keep(self._evaluation_spaces, shape, opened, KEPT_SPACES)
+        if team > 1:
+            pace.took(threads, rows, start)
+        if stays:
+            _keep(self._evaluation_spaces, shape, opened, KEPT_SPACES)
         if not (finite and math.isfinite(total)):
             self.refuse_nonfinite(x, y)
         return total
 
     def _open_evaluation(self, shape: _Shape) -> _Opened:
-        """A workspace for evaluations of one shape."""
+        """A workspace for evaluations of one shape, and their pace, in rows."""
         space = self.plan.evaluation_space(*shape)
+        _check.memory(space.nbytes, f"an evaluation of {shape[0]} rows")
         stages, workspace = self.native.open_evaluation(self.plan.stages, space.array)
-        return stages, workspace, space.width, space.block, space.packed
+        pace = Pace(shape[-1], self.plan.evaluation_flops(1) / FIRST_RATE)
+        stays = space.nbytes <= self._kept_bytes
+        return stages, workspace, space.width, space.block, space.packed, pace, stays
 
 
 class Snapshot:

@@ -279,6 +279,20 @@ def test_workspaces_of_many_rows_of_little_are_let_go_too():
     tracemalloc.stop()
 
 
+def test_large_workspaces_of_evaluations_are_let_go_too():
+    """Two blocks of 64 rows of 200,000 features for a thread take 102 MB."""
+    net = bp.Network([bp.Dense(200_000, 1)])
+    x, y = np.zeros((256, 200_000), np.float32), np.zeros(256, np.float32)
+    tracemalloc.start()
+    for call in (lambda: net.predict(x[:64], threads=1), lambda: net.evaluate(x, y, threads=1)):
+        call()
+        kept, peak = tracemalloc.get_traced_memory()
+        assert peak > 100e6
+        assert kept < 2e6
+        tracemalloc.reset_peak()
+    tracemalloc.stop()
+
+
 def test_a_tall_batch_takes_no_room_for_all_of_its_rows():
     """Its 40,000 rows and what 10 layers make of them would be 200 MB."""
     net = bp.Network(bp.mlp([4, *[64] * 10, 1]))

@@ -1,11 +1,14 @@
-"""The pace of a network's steps: on a clock that is told what every call takes."""
+"""The pace of a network's steps: on a clock that is told what calls take, and in calls that are slow."""
 
+import time
 from itertools import cycle, pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from fastbp import pace
+import fastbp as bp
+from fastbp import _native, interpreted, pace
 from fastbp.pace import (
     ALONE_WINDOWS,
     GAIN,
@@ -167,3 +170,59 @@ def test_calls_on_fewer_threads_than_were_meant_say_nothing_of_the_team(clock):
     for _ in range(100):
         call(clock, paced, 1, paced.steps, LAST_TRIAL)
         assert paced.threads == TEAM
+
+
+SLOW = 0.02  # seconds that a call takes which is not alone
+
+
+@pytest.fixture
+def slow_team(monkeypatch):
+    """Calls wait if they are made on several threads; the threads of each."""
+    monkeypatch.setattr(_native, "TEAM_FLOPS", 0)
+    calls = []
+
+    def slow(function, argument):
+        def wrapped(*arguments):
+            calls.append(arguments[argument])
+            time.sleep(SLOW if calls[-1] > 1 else 0.0)
+            return function(*arguments)
+
+        return wrapped
+
+    return calls, slow
+
+
+@pytest.mark.parametrize("name", ["predict", "evaluate"])
+def test_an_evaluation_leaves_a_team_that_is_slower(slow_team, monkeypatch, name):
+    calls, slow = slow_team
+    net = bp.Network(bp.mlp([256, 256, 1]))
+    monkeypatch.setattr(net._learner, "native", SimpleNamespace(**vars(net._learner.native)))
+    monkeypatch.setattr(net._learner.native, "evaluate", slow(net._learner.native.evaluate, -1))
+    x = np.ones((64, 256), np.float32)
+    for _ in range(300):
+        net.predict(x, threads=2) if name == "predict" else net.evaluate(x, x[:, :1], threads=2)
+    assert 2 in calls[:4]
+    assert calls.count(1) > 200
+
+
+@pytest.mark.parametrize("own", ["loss", "layer"])
+def test_steps_in_python_leave_a_team_that_is_slower(slow_team, monkeypatch, own):
+    calls, slow = slow_team
+    monkeypatch.setattr(
+        interpreted.InterpretedLearner, "_propagate", slow(interpreted.InterpretedLearner._propagate, -1)
+    )
+
+    class Same(bp.Layer):
+        def forward(self, x):
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    layers = bp.mlp([256, 256, 1])
+    loss = (lambda output, target: bp.graph.square(output - target).mean()) if own == "loss" else "mse"
+    net = bp.Network([*layers[:-1], Same(), layers[-1]] if own == "layer" else layers, loss)
+    x = np.ones((64 * 300, 256), np.float32)
+    net.fit(x, x[:, 0], batch_size=64, threads=2)
+    assert 2 in calls[:4]
+    assert calls.count(1) > 200
