@@ -257,7 +257,8 @@ def train(
     Returns the number of batches done, and whether the team broke up behind the last of them because its threads were
     kept waiting for one another.  Otherwise there are fewer than all where a batch's loss was not finite, as it is
     where a number of x or y is not.  That batch changed nothing, and losses holds its loss.  To each thread's row of
-    clock, as long as BUILD["clock"] says, the seconds of its CLOCK_FIELDS are added; batches of one row have none.
+    clock, as long as BUILD["clock"] says, the seconds of its CLOCK_FIELDS are added; what is trained row by row has
+    none.
     """
     cdef training job
     cdef team_gate gate
@@ -274,7 +275,7 @@ def train(
         raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
     open_network(&job.net, stages, parameters, loss)
     job.gradients = &gradients[0] if gradients.shape[0] else NULL
-    job.state = &state[0, 0] if state.shape[0] else NULL
+    job.state = &state[0, 0] if state.shape[0] else &parameters[0]  # some address to count from
     job.optimizer, job.settings, job.summed = optimizer, &settings[0], settings[0] != 0
     job.order, job.rows, job.batch_size, job.step = &order[0], order.shape[0], batch_size, step
     job.block, job.input, job.input_row, job.faults, job.target = layout[0], layout[1], layout[2], layout[3], layout[4]

@@ -155,7 +155,7 @@ def update(
     losses[batch] = loss is written here too: whatever may strike between two lines of Python, an update is counted.
     """
     cdef ptrdiff_t count = parameters.shape[0], slots = state.shape[0]
-    cdef real* state_start = &state[0, 0] if slots else NULL
+    cdef real* state_start = &state[0, 0] if slots else &parameters[0]  # some address to count from
     cdef update_rule rule
     check_arrays(gradients.shape[0] == count and (not slots or state.shape[1] == count), count, threads)
     check_optimizer(optimizer, &settings[0], settings.shape[0], slots)
