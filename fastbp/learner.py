@@ -373,25 +373,14 @@ class Learner:
         shape = capacity, target_columns, team
         # Taken out for the call, because several threads may predict at once.
         opened = self._evaluation_spaces.pop(shape, None) or self._open_evaluation(shape)
-        stages, workspace, width, block, packed, pace, stays = opened
+        stages, space, pace, stays = opened
         threads = pace.threads
         if threads > 1:
             threads = _native.started_threads(threads, self.plan.evaluation_flops(rows))
         start = time.perf_counter() if team > 1 else 0.0
         total: float
         total, finite = self.native.evaluate(
-            stages,
-            self.parameters,
-            self.loss_code,
-            x,
-            y,
-            first,
-            output,
-            workspace,
-            width,
-            block,
-            packed,
-            threads,
+            stages, self.parameters, self.loss_code, x, y, first, output, *space, threads
         )
         if team > 1:
             pace.took(threads, rows, start)
@@ -408,7 +397,7 @@ class Learner:
         stages, workspace = self.native.open_evaluation(self.plan.stages, space.array)
         pace = Pace(shape[-1], self.plan.evaluation_flops(1) / FIRST_RATE)
         stays = space.nbytes <= self._kept_bytes
-        return stages, workspace, space.width, space.block, space.packed, pace, stays
+        return stages, (workspace, space.width, space.block, space.packed), pace, stays
 
 
 class Snapshot:
