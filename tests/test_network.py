@@ -8,7 +8,6 @@ import copy
 import gc
 import pickle
 import sys
-import tracemalloc
 import weakref
 
 import numpy as np
@@ -249,59 +248,6 @@ def test_partial_fit_skips_an_update_whose_loss_is_not_finite():
     assert (net.parameters == np.finfo(np.float32).max).all()
     net.parameters[:] = 0.0
     assert np.isfinite(net.partial_fit(x, y))
-
-
-def test_the_workspace_of_a_large_batch_is_let_go_after_the_call():
-    """600 rows of 20,000 features need some 100 MB, of which nothing shall stay; small ones stay."""
-    net = bp.Network(bp.mlp([20_000, 1]))
-    x, y = np.zeros((600, 20_000), np.float32), np.zeros(600, np.float32)
-    tracemalloc.start()
-    for call in (net.loss_and_gradient, net.partial_fit, lambda x, y: net.fit(x, y, batch_size=len(x))):
-        call(x, y)
-        kept, peak = tracemalloc.get_traced_memory()
-        assert peak > 90e6
-        assert kept < 2e6
-        tracemalloc.reset_peak()
-    tracemalloc.stop()
-
-
-def test_workspaces_of_many_rows_of_little_are_let_go_too():
-    """3 million rows of one feature take 16 bytes each, in losses and their order."""
-    net = bp.Network([bp.Dense(1, 1)])
-    x, y = np.zeros((3_000_000, 1), np.float32), np.zeros(3_000_000, np.float32)
-    tracemalloc.start()
-    for rows in (3_000_000, 2_999_999):
-        net.partial_fit(x[:rows], y[:rows])
-        kept, peak = tracemalloc.get_traced_memory()
-        assert peak > 48e6
-        assert kept < 2e6
-        tracemalloc.reset_peak()
-    tracemalloc.stop()
-
-
-def test_large_workspaces_of_evaluations_are_let_go_too():
-    """Two blocks of 64 rows of 200,000 features for a thread take 102 MB."""
-    net = bp.Network([bp.Dense(200_000, 1)])
-    x, y = np.zeros((256, 200_000), np.float32), np.zeros(256, np.float32)
-    tracemalloc.start()
-    for call in (lambda: net.predict(x[:64], threads=1), lambda: net.evaluate(x, y, threads=1)):
-        call()
-        kept, peak = tracemalloc.get_traced_memory()
-        assert peak > 100e6
-        assert kept < 2e6
-        tracemalloc.reset_peak()
-    tracemalloc.stop()
-
-
-def test_a_tall_batch_takes_no_room_for_all_of_its_rows():
-    """Its 40,000 rows and what 10 layers make of them would be 200 MB."""
-    net = bp.Network(bp.mlp([4, *[64] * 10, 1]))
-    x, y = np.zeros((40_000, 4), np.float32), np.zeros(40_000, np.float32)
-    tracemalloc.start()
-    for call in (net.loss_and_gradient, net.partial_fit, lambda x, y: net.fit(x, y, batch_size=len(x))):
-        call(x, y)
-        assert tracemalloc.get_traced_memory()[1] < 20e6
-    tracemalloc.stop()
 
 
 def test_the_history_of_the_last_fit_is_kept():
