@@ -6,6 +6,7 @@ a batch at a time, so that a data set is never copied.  Lists and data frames be
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import os
@@ -42,9 +43,12 @@ def numeric(value: ArrayLike, argument: str) -> NDArray[Any]:
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # other libraries' arrays too
             raise ValueError(f"{argument} cannot be made an array of numbers: {error}") from error
     if array.dtype.kind not in "fiub" or array.itemsize > 8:
+        single = array.ndim == 0 and array is not value  # not a sequence: None, a dict, a generator, text
+        found = f"is {shown(value)}" if single else f"has dtype {array.dtype}"
+        hint = f"; numpy.asarray({argument}, 'float32') takes objects that are numbers"
         raise ValueError(
-            f"{argument} has dtype {array.dtype}, expected real numbers "
-            "(bool, integers, float16, float32 or float64)"
+            f"{argument} {found}, expected real numbers (bool, integers, float16, float32 or float64)"
+            f"{hint if array.dtype == object and not single else ''}"
         )
     return array
 
@@ -175,7 +179,7 @@ def sequence(value: Iterable[Item], argument: str, expected: str) -> tuple[Item,
 def pair(value: Any, argument: str) -> tuple[Any, Any]:
     """A tuple or a list of two: data and targets."""
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{argument} is a {type(value).__name__}, expected a pair (x, y)")
+        raise TypeError(f"{argument} is {a_kind(type(value))}, expected a pair (x, y)")
     if len(value) != 2:
         raise ValueError(f"{argument} has {_count(len(value), 'entry', 'entries')}, expected a pair (x, y)")
     return value[0], value[1]
@@ -233,7 +237,7 @@ def described(
         return known[choice(value, argument, tuple(known))]()
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{argument} is the class {value.__name__}, expected an object: {value.__name__}()")
-    expected = f"{_alternatives(tuple(known))}{other and ', ' + other} or a {kind.__name__}"
+    expected = f"{_alternatives(tuple(known))}{other and ', ' + other} or {a_kind(kind)}"
     raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
 
 
@@ -264,6 +268,29 @@ def known_to_core(value: Any, argument: str, known: Collection[str], methods: st
         raise TypeError(
             f"{argument} is {shown(value)}, a kind{lacking} that the core does not compute: {names}"
         )
+
+
+def function_of(value: Callable[..., Any], arguments: int, argument: str, expected: str) -> None:
+    """Refuse a function that does not take so many arguments; one that does not say is believed."""
+    try:
+        inspect.signature(value).bind(*[None] * arguments)
+    except ValueError:
+        return
+    except TypeError as error:
+        raise TypeError(f"{argument} is {shown(value)}, expected {expected}: {error}") from None
+
+
+def path(value: Any) -> str:
+    """The name of a file."""
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"path is {shown(value)}, expected a file's name: text or a pathlib.Path") from None
+
+
+def a_kind(kind: type[Any]) -> str:
+    """The name of a class behind its article."""
+    return f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
 
 
 def shown(value: Any, text: Callable[[Any], str] = repr) -> str:

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Callable
 from typing import IO
 
+from fastbp import _check
+
 
 def replace(path: str | os.PathLike[str], content: bytes | Callable[[IO[bytes]], None]) -> None:
     """Write a new file beside the old one, then put it in its place: at any moment one of them is whole.
@@ -22,10 +24,12 @@ def replace(path: str | os.PathLike[str], content: bytes | Callable[[IO[bytes]],
 
     Raises
     ------
+    TypeError
+        For a ``path`` that is no name.
     OSError
         When the file cannot be written, naming ``path``; an old file is then what it was.
     """
-    name = os.fsdecode(path)
+    name = _check.path(path)
     try:
         _replace(os.path.realpath(name) if os.path.islink(name) else name, content)
     except OSError as error:

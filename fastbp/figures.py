@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from fastbp import atomic
+from fastbp import _check, atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ _SETTINGS = threading.Lock()
 
 def kind_of(path: str | os.PathLike[str]) -> str:
     """``"svg"`` or ``"png"``, by the ending of the file's name."""
-    name = os.fsdecode(path)
+    name = _check.path(path)
     ending = os.path.splitext(name)[1].lower()
     if ending not in (".svg", ".png"):
         raise ValueError(f"path is {name!r}, expected a name that ends in .svg or .png")

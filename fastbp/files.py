@@ -120,7 +120,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     import struct
     import zipfile
 
-    name = os.fsdecode(path)
+    name = _check.path(path)
     mode = os.stat(name).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{name!r} is not a regular file")  # opening a pipe would wait for its writer
@@ -168,7 +168,7 @@ def _describe(value: Any, place: str) -> Any:
         return value.name
     name = type(value).__name__
     if _KNOWN.get(name) is not type(value):
-        raise TypeError(f"{place} is a {name}, which a file cannot hold: {_INSTEAD}")
+        raise TypeError(f"{place} is {_check.a_kind(type(value))}, which a file cannot hold: {_INSTEAD}")
     settings = _settings(value).items()
     return {"class": name} | {key: _describe(setting, f"{place}.{key}") for key, setting in settings}
 
@@ -236,7 +236,7 @@ def _build(description: Any, kind: type[Kind], place: str) -> Kind:
     name = settings.pop("class", None)
     known = _KNOWN.get(name) if isinstance(name, str) else None
     if known is None or not issubclass(known, kind):
-        raise ValueError(f"{place} has the class {name!r}, expected a {kind.__name__} of fastbp's own")
+        raise ValueError(f"{place} has the class {name!r}, expected {_check.a_kind(kind)} of fastbp's own")
     for key, value in settings.items():
         if isinstance(value, dict):
             settings[key] = _build(value, Initializer, f"{place}.{key}")

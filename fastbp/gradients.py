@@ -258,8 +258,8 @@ def _problem(checked: Any, x: Any, y: Any, rng: np.random.Generator) -> _Problem
         found = checked.__name__
         raise TypeError(f"checked is the class {found}, expected an object: {found}(...)")
     if not isinstance(checked, (Network, Loss, str)) and not callable(checked):
-        found = type(checked).__name__
-        raise TypeError(f"checked is a {found}, expected a Network, a Layer or a loss")
+        found = _check.a_kind(type(checked))
+        raise TypeError(f"checked is {found}, expected a Network, a Layer or a loss")
     if y is None:
         raise TypeError("y is missing: the targets of a network, or of a loss")
     return (
@@ -391,7 +391,7 @@ def _best_differences(problem: _Problem, suspects: NDArray[np.int64], rounding: 
 def _value(number: float) -> float:
     """What a function gave, as a Python float: NumPy's would warn where two infinities are subtracted."""
     if not isinstance(number, Real) and getattr(number, "shape", None) != ():
-        raise TypeError(f"f gave a {type(number).__name__}, expected a number")
+        raise TypeError(f"f gave {_check.a_kind(type(number))}, expected a number")
     return float(number)
 
 

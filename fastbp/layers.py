@@ -211,8 +211,8 @@ class Layer:
         """`initial_parameters`, looked at."""
         drawn = self.initial_parameters(rng)
         if not isinstance(drawn, Mapping):
-            found = type(drawn).__name__
-            raise TypeError(f"{self!r}.initial_parameters gave a {found}, expected a dict of arrays by name")
+            found = _check.a_kind(type(drawn))
+            raise TypeError(f"{self!r}.initial_parameters gave {found}, expected a dict of arrays by name")
         return {
             name: _check.numeric(array, f"{self!r}.initial_parameters[{name!r}]")
             for name, array in drawn.items()

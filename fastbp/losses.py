@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Values = NDArray[np.float64]
 
+_FUNCTION = "a function of two nodes, output and target"
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -169,8 +171,8 @@ class CustomLoss(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not callable(self.function) or isinstance(self.function, type):
-            shown = _check.shown(self.function)
-            raise TypeError(f"function is {shown}, expected a function of two nodes: output and target")
+            raise TypeError(f"function is {_check.shown(self.function)}, expected {_FUNCTION}")
+        _check.function_of(self.function, 2, "function", _FUNCTION)
 
     def __repr__(self) -> str:
         return f"CustomLoss({self._name()})"
@@ -203,8 +205,8 @@ class CustomLoss(Loss):
         entered = Variable(output, name="output")
         loss = self.function(entered, Variable(target, name="target"))
         if not isinstance(loss, Variable):
-            found = type(loss).__name__
-            raise TypeError(f"loss {self._name()} gave a {found}, expected a node made of its two arguments")
+            found = _check.a_kind(type(loss))
+            raise TypeError(f"loss {self._name()} gave {found}, expected a node made of its two arguments")
         if loss.value.size != 1:
             shape = loss.value.shape
             raise ValueError(
@@ -340,8 +342,9 @@ NAMES: dict[str, Callable[[], Loss]] = {
 def get(loss: Any) -> Loss:
     """The loss itself, the one that a string names, as a mean, or that of a function of two nodes."""
     if callable(loss) and not isinstance(loss, (type, Loss)):
+        _check.function_of(loss, 2, "loss", _FUNCTION)
         return CustomLoss(loss)
-    found = _check.described(loss, Loss, NAMES, "loss", "a function of output and target")
+    found = _check.described(loss, Loss, NAMES, "loss", _FUNCTION)
     if not found._runs_in_python():
         _check.known_to_core(found, "loss", NAMES, "value and gradient")
     for method, term in (("value", "_terms"), ("gradient", "_slopes")):

@@ -153,5 +153,7 @@ def get(optimizer: Any) -> Optimizer:
 
 
 def _check_learning_rate(lr: Any) -> None:
-    if not callable(lr):
+    if callable(lr):
+        _check.function_of(lr, 1, "lr", "a number or a function of the epoch")
+    else:
         _check.real_number(lr, "lr")

@@ -24,11 +24,11 @@ MAY_IMPORT = {
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
     "losses": {"_check", "node"},  # late: a loss of a user's own is differentiated by the graph
     "metrics": {"_native", "_check"},
-    "atomic": set(),
+    "atomic": {"_check"},
     "files": {"_check", "atomic"} | DESCRIPTIONS,
     "datasets": set(),
     "columns": set(),
-    "figures": {"atomic"},
+    "figures": {"_check", "atomic"},
     "layered": {"figures"},
     "charts": {"columns", "figures"},
     "graphviz": {"figures", "layered"},
@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "training": {"learner", "exclusive", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
-    "network_graph": {"graph"} | DESCRIPTIONS,
+    "network_graph": {"graph", "_check"} | DESCRIPTIONS,
     "network": {
         "training",
         "interpreted",

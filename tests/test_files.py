@@ -167,12 +167,6 @@ def test_the_name_is_taken_as_it_is(name, tmp_path):
     bp.Network.load(str(tmp_path / name))
 
 
-def test_something_that_is_no_path_is_refused():
-    for call in (small().save, bp.Network.load):
-        with pytest.raises(TypeError, match="int"):
-            call(3)
-
-
 def test_importing_the_package_loads_no_archives():
     assert run("import sys, fastbp; print({'zipfile', 'json'} & set(sys.modules))") == "set()\n"
 
@@ -203,11 +197,11 @@ class OwnStart(bp.Zeros):
 @pytest.mark.parametrize(
     ("layers", "options", "message"),
     [
-        ([OwnDense(2, 1)], {}, r"layers\[0\] is a OwnDense"),
-        ([bp.Dense(2, 1), OwnTanh()], {}, r"layers\[1\] is a OwnTanh"),
-        ([bp.Dense(2, 1)], {"loss": OwnLoss()}, "loss is a OwnLoss"),
-        ([bp.Dense(2, 1)], {"optimizer": Adam()}, "optimizer is a Adam"),
-        ([bp.Dense(2, 1, weight=OwnStart())], {}, r"layers\[0\]\.weight is a OwnStart"),
+        ([OwnDense(2, 1)], {}, r"layers\[0\] is an OwnDense"),
+        ([bp.Dense(2, 1), OwnTanh()], {}, r"layers\[1\] is an OwnTanh"),
+        ([bp.Dense(2, 1)], {"loss": OwnLoss()}, "loss is an OwnLoss"),
+        ([bp.Dense(2, 1)], {"optimizer": Adam()}, "optimizer is an Adam"),
+        ([bp.Dense(2, 1, weight=OwnStart())], {}, r"layers\[0\]\.weight is an OwnStart"),
         ([bp.Dense(2, 1)], {"optimizer": bp.SGD(lambda epoch: 0.1)}, r"optimizer\.lr is a function"),
     ],
 )

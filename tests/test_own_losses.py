@@ -293,9 +293,10 @@ def test_a_gradient_of_another_shape_is_refused():
     [
         (lambda: losses.CustomLoss(3), TypeError, "^function is 3, expected a function"),
         (lambda: losses.CustomLoss(own.Cosine), TypeError, "^function is <class"),
+        (lambda: losses.CustomLoss(lambda output: output), TypeError, "^function is .*two nodes.*too many"),
         (lambda: losses.CustomLoss(own.pinball, reduction="max"), ValueError, "^reduction is 'max'"),
         (lambda: losses.get(own.Cosine), TypeError, r"^loss is the class Cosine.*Cosine\(\)"),
-        (lambda: losses.get(3), TypeError, "a function of output and target"),
+        (lambda: losses.get(3), TypeError, "a function of two nodes, output and target"),
     ],
 )
 def test_what_cannot_be_a_loss_is_refused(build, error, message):

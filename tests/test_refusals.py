@@ -39,13 +39,15 @@ DATA = {
     "rank_3": (np.zeros((ROWS, 4, 1)), ValueError, "3 dimensions"),
     "no_rows": (np.zeros((0, 4)), ValueError, "no rows|0 rows"),
     "nothing": ([], ValueError, "1 dimension|0 rows"),
-    "none": (None, ValueError, "dtype object"),
+    "none": (None, ValueError, "is None, expected real numbers"),
+    "dict": ({"a": 1.0}, ValueError, r"is \{'a': 1.0\}, expected real numbers"),
+    "generator": ((row for row in X), ValueError, "is <generator"),
     "nan": (spoilt(X, math.nan), ValueError, r"\[2, 1\] is nan"),
     "inf": (spoilt(X, math.inf), ValueError, r"\[2, 1\] is inf"),
     "minus_inf": (spoilt(X, -math.inf), ValueError, r"\[2, 1\] is -inf"),
     "overflow": (spoilt(X, 1e39), ValueError, r"\[2, 1\] is 1e\+39, which float32 cannot hold"),
     "text": ([["a", "b", "c", "d"]] * ROWS, ValueError, "dtype <U1"),
-    "objects": (X.astype(object), ValueError, "dtype object"),
+    "objects": (X.astype(object), ValueError, "dtype object, .*asarray"),
     "complex": (X.astype(complex), ValueError, "dtype complex128"),
     "dates": (X.astype("M8[s]"), ValueError, "dtype datetime64"),
     "ragged": ([[1.0, 2.0], [1.0]], ValueError, "cannot be made an array"),
@@ -76,6 +78,7 @@ TRUTH = {
 PAIR = {
     "text": ("xy", TypeError, "a str, expected a pair"),
     "array": (np.zeros((2, 4)), TypeError, "a ndarray, expected a pair"),
+    "number": (3, TypeError, "an int, expected a pair"),
     "single": ((X,), ValueError, "1 entry, expected a pair"),
     "triple": ([X, Y, Y], ValueError, "3 entries, expected a pair"),
     "rows": ((X, Y[:5]), ValueError, r"\[1\] has 5 rows, but validation_data\[0\] has 6"),
@@ -282,6 +285,11 @@ def one_layer(**starts):
         (lambda: one_layer(weight=BadStart((3,))), ValueError, r"^weight .*\(3,\), expected \(2, 1\)"),
         (lambda: one_layer(bias=BadStart((1,))), ValueError, r"^bias\[0\] is nan"),
         (lambda: one_layer(weight=bp.Normal(1e300)), ValueError, r"^weight\[0, 0\].*float32 cannot hold"),
+        (lambda: bp.Network([bp.Dense(2, 1)], optimizer=3), TypeError, "^optimizer is 3.* or an Optimizer$"),
+        (lambda: bp.Dense(2, 1, weight=3), TypeError, "^weight is 3.* or an Initializer$"),
+        (lambda: bp.Network([bp.Dense(2, 1)], loss=abs), TypeError, "^loss is <.* abs>.*output and target"),
+        (lambda: bp.SGD(lr=lambda: 0.1), TypeError, "^lr is <function .* of the epoch: too many"),
+        (lambda: bp.Adam(lr=lambda epoch, step: 0.1), TypeError, "^lr is <func.*epoch: missing .*'step'"),
         (lambda: bp.SGD(momentum=math.nan), ValueError, "^momentum is nan"),
         (lambda: bp.SGD(momentum=0.5, nesterov="yes"), TypeError, "^nesterov is 'yes'"),
         (lambda: bp.SGD(lr=10**400), ValueError, "^lr is 1000"),
@@ -327,6 +335,15 @@ def test_layers_of_a_network_that_could_not_be_built_may_be_used_again():
         with pytest.raises(ValueError, match=r"^bias"):
             bp.Network(layers)
     assert bp.Network(layers[:2]).predict([[0.0, 0.0]]).shape == (1, 3)
+
+
+@pytest.mark.parametrize("path", [None, 3, ["m.npz"]])
+@pytest.mark.parametrize(
+    "call", [trained().save, bp.Network.load, trained().graph(X, Y).draw, trained().gradient_norms(X, Y).draw]
+)
+def test_what_is_no_name_of_a_file_is_refused(call, path):
+    with pytest.raises(TypeError, match=r"^path is .*, expected a file's name"):
+        call(path)
 
 
 def test_numbers_of_every_real_kind_are_settings():
