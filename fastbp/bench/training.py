@@ -20,7 +20,7 @@ COMPARED_ROWS = 512
 # 1e-7 to 1e-4 over the workloads, a sample that falls on the other side of a kink of ReLU up to 3e-3;
 # another order of the rows gives 1e-2 to 1.
 TOLERANCE = 5e-3
-SEED = 2  # a start from which no workload comes near a kink in its first epoch: rounding alone remains
+SEED = 3  # a start from which kinks move no workload and no batch size by more than 1e-3
 
 QUICK_WORKLOADS = 3
 
