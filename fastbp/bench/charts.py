@@ -25,8 +25,7 @@ def require_matplotlib() -> None:
 
 
 def write(sections: Mapping[str, Sequence[Row]], folder: Path) -> None:
-    """Write the charts of the sections that have some into the folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the charts of the sections that have some into the folder."""
     training = [row for row in sections.get("training", []) if row.first.agrees and row.best_rival]
     if training:
         draw_rivals(training, folder / "training.svg")
