@@ -55,6 +55,10 @@ _PIECE = 1 << 20  # bytes read from an entry at a time
 _UNICODE_PATH_WITHOUT_NAME = b"up\x05\x00\x01"  # an extra field at which newer Pythons warn
 _PATCHED_OR_ENCRYPTED = 0x1 | 0x20 | 0x40  # flags of a zip's entry
 
+_SCHEDULED = (
+    "set net.optimizer to one with a number for lr, save, and set it back here and in the network that load "
+    "gives, which goes on with the same epoch; or "
+)
 _INSTEAD = (
     "save net.parameters with numpy.save; to bring the network back, build it in code and assign what "
     "numpy.load gives to net.parameters[:]"
@@ -168,7 +172,8 @@ def _describe(value: Any, place: str) -> Any:
         return value.name
     name = type(value).__name__
     if _KNOWN.get(name) is not type(value):
-        raise TypeError(f"{place} is {_check.a_kind(type(value))}, which a file cannot hold: {_INSTEAD}")
+        instead = (_SCHEDULED if place == "optimizer.lr" else "") + _INSTEAD
+        raise TypeError(f"{place} is {_check.a_kind(type(value))}, which a file cannot hold: {instead}")
     settings = _settings(value).items()
     return {"class": name} | {key: _describe(setting, f"{place}.{key}") for key, setting in settings}
 

@@ -18,6 +18,7 @@ from fastbp.losses import Loss
 from fastbp.metrics import History
 from fastbp.optimizers import Optimizer
 from fastbp.pace import SLICE_SECONDS, Pace
+from fastbp.snapshot import Progress, Snapshot, is_blank
 
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
@@ -28,8 +29,6 @@ KEPT_PACES = 64
 KEPT_BYTES = 32 << 20  # of a workspace, or 4 times the parameters: what is larger goes after the call
 
 Real = NDArray[Any]
-# Steps and epochs before a call; the losses by which it is counted, if it still trains; batches in an epoch.
-Progress = tuple[int, int, NDArray[np.float64] | None, int]
 
 _Shape = tuple[int, int, int]  # rows, columns of the targets, threads
 _Opened = tuple[Any, ...]  # what calls of one shape have in common, as memoryviews and numbers
@@ -72,8 +71,7 @@ class Learner:
         self._no_state: Real = np.empty((0, count), dtype)
         self._snapshot: Snapshot | None = None
         self._constant_settings: NDArray[np.float64] | None = None
-        if not callable(optimizer.lr):
-            self._constant_settings = self.settings()
+        self.go_on_with(optimizer)
         largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
@@ -106,6 +104,17 @@ class Learner:
         lines.append(f"{self.dtype}, {size:.3g} MB with gradients and optimiser state")
         lines.append(f"loss {self.loss!r}, optimizer {self.optimizer!r}")
         return "\n".join(lines)
+
+    @exclusive
+    def go_on_with(self, optimizer: Optimizer) -> None:
+        """Other settings of the same rule, which goes on from what it remembers."""
+        if (optimizer.name, optimizer.slots) != (self.optimizer.name, self.optimizer.slots):
+            raise ValueError(
+                f"optimizer is {optimizer!r}, which cannot go on from what {self.optimizer!r} remembers: "
+                "build a network with it, and assign to its parameters[:]"
+            )
+        constant = None if callable(optimizer.lr) else self._settings_of(optimizer)
+        self.optimizer, self._constant_settings = optimizer, constant
 
     @exclusive
     def reset(self, seed: int) -> None:
@@ -153,8 +162,11 @@ class Learner:
         """The numbers that the core needs in the current epoch."""
         if self._constant_settings is not None:
             return self._constant_settings
+        return self._settings_of(self.optimizer)
+
+    def _settings_of(self, optimizer: Optimizer) -> NDArray[np.float64]:
         reduction = float(self.loss.reduction == "sum")
-        return np.array([reduction, *self.optimizer.settings(self.counts[1])])
+        return np.array([reduction, *optimizer.settings(self.counts[1])])
 
     def moment(self) -> dict[str, Any]:
         """Copies of the numbers, all of one moment; the thread that trains may ask, between native calls."""
@@ -336,7 +348,7 @@ class Learner:
         if self._snapshot is None:
             self._snapshot = Snapshot(self)
         counts = self.counts
-        blank = counts[0] == 0 and _is_blank(self.state)
+        blank = counts[0] == 0 and is_blank(self.state)
         self._snapshot.take(self, (*counts, None, 0), blank, threads)
         return self._snapshot
 
@@ -400,37 +412,9 @@ class Learner:
         return stages, (workspace, space.width, space.block, space.packed), pace, stays
 
 
-class Snapshot:
-    """Room for a copy of a learner's numbers, but for a blank state, all zeros: its room takes no memory."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.parameters = np.empty_like(learner.parameters)
-        self.state = np.empty_like(learner.state)
-        self.progress = learner.progress
-        self.finite = self.blank = False
-
-    def take(self, learner: Learner, progress: Progress, blank: bool, threads: int) -> None:
-        """Copy, whether all of it is finite or not; Ctrl-C may leave half a copy, and ends the call."""
-        self.finite = learner.examine(learner.parameters, threads, self.parameters)
-        if not blank:
-            self.finite &= learner.examine(learner.state, threads, self.state)
-        self.progress, self.blank = progress, blank
-
-    def restore(self, learner: Learner) -> None:
-        """Copy back, by statements without a call: between them no Ctrl-C can strike."""
-        learner.parameters[:] = self.parameters
-        learner.state[:] = 0.0 if self.blank else self.state
-        learner.progress = self.progress
-
-
-def _is_blank(array: Real) -> bool:
-    """Whether every bit is 0, as in fresh memory; -0.0 has one that is not."""
-    return not array.view(f"u{array.itemsize}").any()
-
-
 def _written(array: Real) -> Real:
     """The array, or nothing of one that is blank: never written to, perhaps, it takes no memory yet."""
-    return array[:0] if _is_blank(array) else array
+    return array[:0] if is_blank(array) else array
 
 
 def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:

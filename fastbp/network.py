@@ -67,23 +67,23 @@ class Network:
     ) -> None:
         self._layers = chain(layers)
         self._loss = losses.get(loss)
-        self._optimizer = optimizers.get(optimizer)
+        optimizer = optimizers.get(optimizer)
         self._dtype = _check.precision(dtype)
         seed = _check.seed(seed)
         refuse_bad_pair(self._layers, self._loss)
-        self._learner = learner_of(self._layers, self._dtype, self._loss, self._optimizer, seed)
+        self._learner = learner_of(self._layers, self._dtype, self._loss, optimizer, seed)
         self._in_features = self._learner.plan.in_features
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self._layers))
-        return f"Network([{layers}], {self._loss!r}, {self._optimizer!r}, dtype='{self._dtype}')"
+        return f"Network([{layers}], {self._loss!r}, {self.optimizer!r}, dtype='{self._dtype}')"
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies: a state of one moment, whatever is trained while it is pickled or written to a file."""
         return {
             "layers": [layer._blank() for layer in self._layers],
             "loss": self._loss,
-            "optimizer": self._optimizer,
+            "optimizer": self.optimizer,
             "dtype": self._dtype,
             "seed": self.seed,
             **self._learner.moment(),
@@ -113,8 +113,12 @@ class Network:
 
     @property
     def optimizer(self) -> optimizers.Optimizer:
-        """The optimiser's description; what it remembers is kept by the network."""
-        return self._optimizer
+        """The optimiser; assign one of its kind, as with another lr, to train on from what it remembers."""
+        return self._learner.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: optimizers.Optimizer | str) -> None:
+        self._learner.go_on_with(optimizers.get(optimizer))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -354,10 +358,8 @@ class Network:
 
         Parameters
         ----------
-        dy : array (samples, outputs)
-            The derivative of the loss by what `forward` gave.
-        threads : int, optional
-            At most so many threads.
+        dy, threads
+            The derivative of the loss by what `forward` gave, (samples, outputs); at most so many threads.
 
         Returns
         -------

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fastbp import _check, _native
 from fastbp.exclusive import exclusive
-from fastbp.learner import REMEDIES, Learner, Progress, Real, Snapshot
+from fastbp.learner import REMEDIES, Learner, Real
 from fastbp.metrics import History
+from fastbp.snapshot import Progress, Snapshot
 
 SNAPSHOT_STEPS, SNAPSHOT_ROWS = 256, 8192  # a copy of everything after so many costs under 2 % of them
 

@@ -34,10 +34,11 @@ MAY_IMPORT = {
     "graphviz": {"figures", "layered"},
     "drawing": {"atomic", "columns", "figures", "layered", "graphviz"},
     "pace": set(),
+    "snapshot": {"learner"},  # for its type alone
     "exclusive": set(),
-    "learner": {"_plan", "_check", "_native", "metrics", "pace", "exclusive"} | DESCRIPTIONS,
+    "learner": {"_plan", "_check", "_native", "metrics", "pace", "exclusive", "snapshot"} | DESCRIPTIONS,
     "interpreted": {"learner", "pace", "_check", "_native", "metrics"} | DESCRIPTIONS,
-    "training": {"learner", "exclusive", "_check", "_native", "metrics"},
+    "training": {"learner", "snapshot", "exclusive", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
     "network_graph": {"graph", "_check"} | DESCRIPTIONS,

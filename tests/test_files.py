@@ -211,6 +211,24 @@ def test_what_is_not_fastbps_own_is_refused_with_what_to_do(layers, options, mes
     assert not path.exists()
 
 
+def test_a_schedule_goes_on_after_a_file_in_the_way_that_the_refusal_advises(path):
+    schedule = bp.Adam(lr=lambda epoch: 0.1 / (1 + epoch))
+    x, y = np.random.default_rng(0).normal(size=(2, 20, 1))
+    net, twin = (bp.Network([bp.Dense(1, 1)], optimizer=schedule) for _ in range(2))
+    net.fit(x, y, epochs=2)
+    with pytest.raises(TypeError, match=r"^optimizer\.lr is a function.* set net\.optimizer .*load"):
+        net.save(path)
+    assert not path.exists()
+    net.optimizer = bp.Adam(lr=0.1)
+    net.save(path)
+    back = bp.Network.load(path)
+    net.optimizer = back.optimizer = schedule
+    history = twin.fit(x, y, epochs=5).loss
+    assert net.fit(x, y, epochs=3).loss == back.fit(x, y, epochs=3).loss == history[2:]
+    assert same_bits(back.parameters, twin.parameters)
+    assert same_bits(net.parameters, twin.parameters)
+
+
 def test_what_the_refusal_advises_brings_the_network_back(path):
     def build():
         return bp.Network([bp.Dense(3, 2), OwnTanh()], optimizer=bp.SGD(lambda epoch: 0.1))

@@ -92,6 +92,54 @@ def test_a_rate_of_epochs_equals_separate_fits_with_that_rate():
     assert np.array_equal(changing.parameters, second.parameters)
 
 
+@pytest.mark.parametrize(
+    "kind", [bp.SGD, lambda lr: bp.SGD(lr, momentum=0.5), bp.Adam], ids=["sgd", "momentum", "adam"]
+)
+def test_other_settings_go_on_from_what_the_optimizer_remembers(kind):
+    x, y = np.random.default_rng(0).normal(size=(2, 20, 1))
+    net, twin = (
+        bp.Network(bp.mlp([1, 8, 1]), optimizer=kind(lr)) for lr in (0.1, lambda epoch: 0.1 / 10**epoch)
+    )
+    assert net.fit(x, y, epochs=1).loss == twin.fit(x, y, epochs=1).loss
+    net.optimizer = kind(0.01)
+    assert net.optimizer == kind(0.01)
+    net = net.copy()  # which goes on with them, too
+    net.fit(x, y, epochs=1)
+    twin.fit(x, y, epochs=1)
+    assert np.array_equal(net.parameters, twin.parameters)
+    net.optimizer = kind(0.1)
+    net.reset()
+    fresh = bp.Network(bp.mlp([1, 8, 1]), optimizer=kind(0.1))
+    assert net.fit(x, y).loss == fresh.fit(x, y).loss
+
+
+@pytest.mark.parametrize(
+    ("present", "other"),
+    [("sgd", "adam"), ("adam", "sgd"), ("sgd", bp.SGD(momentum=0.5)), (bp.SGD(momentum=0.5), "sgd")],
+)
+def test_an_optimizer_that_remembers_something_else_is_refused(present, other):
+    net = bp.Network([bp.Dense(1, 1)], optimizer=present)
+    before = net.optimizer
+    with pytest.raises(
+        ValueError, match=r"^optimizer is .*cannot go on from what .* remembers.*parameters\[:\]"
+    ):
+        net.optimizer = other
+    assert net.optimizer is before
+    with pytest.raises(TypeError, match=r"^optimizer is 0.1, expected one of 'sgd'"):
+        net.optimizer = 0.1
+
+
+def test_settings_do_not_change_in_the_middle_of_a_fit():
+    def rate(epoch):
+        net.optimizer = bp.SGD(lr=0.1)
+        return 0.1
+
+    net = bp.Network([bp.Dense(1, 1)], optimizer=bp.SGD(lr=rate))
+    with pytest.raises(RuntimeError, match="in another call that changes it"):
+        net.fit([[1.0]], [1.0])
+    assert net.optimizer.lr is rate
+
+
 def test_one_description_serves_several_networks_without_mixing_their_state():
     optimizer = bp.Adam(lr=0.1)
     alone = path_of_one_weight(bp.Adam(lr=0.1), 3)
