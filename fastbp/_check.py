@@ -31,8 +31,11 @@ _SUM_TOLERANCE = 1e-3  # float16 keeps 11 bits: 10 probabilities of 0.1 may sum 
 _SHOWN = 100  # characters of a refused value: a message shall not be as long as a list of a million numbers
 
 
-def numeric(value: ArrayLike, argument: str) -> NDArray[Any]:
-    """``value`` as an array of real numbers: itself when it is one already."""
+def numeric(value: ArrayLike, argument: str, of_names: str = "") -> NDArray[Any]:
+    """``value`` as an array of real numbers: itself when it is one already.
+
+    ``of_names``: what the error says to do with an array of text or objects; by default how to convert it.
+    """
     if type(value) is np.ndarray:
         array = value
     else:
@@ -42,13 +45,20 @@ def numeric(value: ArrayLike, argument: str) -> NDArray[Any]:
             array = np.asarray(value)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # other libraries' arrays too
             raise ValueError(f"{argument} cannot be made an array of numbers: {error}") from error
+        if array.dtype == object and array.ndim == 2 and hasattr(value, "to_numpy"):
+            array = _frame(value, array, argument)
     if array.dtype.kind not in "fiub" or array.itemsize > 8:
         single = array.ndim == 0 and array is not value  # not a sequence: None, a dict, a generator, text
         found = f"is {shown(value)}" if single else f"has dtype {array.dtype}"
-        hint = f"; numpy.asarray({argument}, 'float32') takes objects that are numbers"
+        hint = ""
+        if hasattr(value, "toarray"):  # SciPy's
+            found, hint = "is a sparse matrix", f"; {argument}.toarray() is an array"
+        elif array.dtype.kind in "OUST" and not single:
+            hint = "; " + (
+                of_names or f"numpy.asarray({argument}, 'float32') takes what can be read as numbers"
+            )
         raise ValueError(
-            f"{argument} {found}, expected real numbers (bool, integers, float16, float32 or float64)"
-            f"{hint if array.dtype == object and not single else ''}"
+            f"{argument} {found}, expected real numbers (bool, integers, float16, float32 or float64){hint}"
         )
     return array
 
@@ -88,7 +98,8 @@ def targets(
     "class" takes labels (rows,) or rows of probabilities (rows, outputs).
     """
     samples, argument = names
-    array = numeric(y, argument)
+    of_names = f"numpy.unique({argument}, return_inverse=True) gives the classes, and their numbers as labels"
+    array = numeric(y, argument, of_names if kind == "class" else "")
     shape = array.shape
     if array.ndim not in (1, 2):
         dimensions = _count(array.ndim, "dimension")
@@ -98,7 +109,8 @@ def targets(
     if kind == "class" and array.ndim == 1:
         _refuse_bad_labels(array, outputs, argument)
     elif (shape[1] if array.ndim == 2 else 1) != outputs:
-        raise ValueError(f"{argument} has shape {shape}, expected {_shapes(rows, outputs, kind)}")
+        hint = f"; these labels are {argument}[:, 0]" if kind == "class" and shape[1:] == (1,) else ""
+        raise ValueError(f"{argument} has shape {shape}, expected {_shapes(rows, outputs, kind)}{hint}")
     elif kind != "real":
         probabilities(array, argument)
         if kind == "class":
@@ -300,6 +312,21 @@ def shown(value: Any, text: Callable[[Any], str] = repr) -> str:
     except ValueError:  # a whole number of more digits than Python writes out
         return f"an enormous {type(value).__name__}"
     return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
+
+
+def _frame(frame: Any, array: NDArray[Any], argument: str) -> NDArray[Any]:
+    """A data frame of pandas, which makes objects of several kinds of numbers, in float64."""
+    for name, dtype in zip(frame.columns, frame.dtypes, strict=True):
+        kind = getattr(dtype, "kind", None)
+        if kind is None:  # of another library
+            return array
+        if kind not in "fiub":
+            raise ValueError(
+                f"column {name!r} of {argument} has dtype {dtype}, expected real numbers: "
+                "convert it, encode it or leave it out"
+            )
+    numbers: NDArray[np.float64] = frame.to_numpy(np.float64, na_value=np.nan)
+    return numbers
 
 
 def _first_nonfinite(array: NDArray[Any], dtype: np.dtype[Any]) -> int:

@@ -100,7 +100,7 @@ def _difference(f: Callable[[Vector], float], point: Vector, index: int, width: 
         entries[index] = entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientCheck:
     """What `check_gradients` found.
 
@@ -139,7 +139,7 @@ class GradientCheck:
         """How many times longer all the derivatives take numerically."""
         return self.numerical_seconds / self.checked * self.parameters / self.backpropagation_seconds
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         layer, name, index = self.worst
         place = f"{'' if layer is None else f'layers[{layer}].'}{name}[{', '.join(map(str, index))}]"
         single = "" if self.float32_error is None else f"; float32 {self.float32_error:.1e} from float64"

@@ -91,6 +91,8 @@ class InterpretedLearner(Learner):
         # The cross entropies are computed from what enters the last activation, unless that runs in Python.
         logits = loss.last_activation is not None
         self._scores_in_python = loss._runs_in_python() or (logits and isinstance(wrapped[-1], OwnLayer))
+        if loss._runs_in_python():
+            self.remedies += ", or in your loss what goes into a log or a division, as graph.clip does"
         self._scored = wrapped[:-1] if logits and not self._scores_in_python else wrapped
         # The lowest layer with parameters: none below it needs the derivative by its output.
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)

@@ -22,7 +22,6 @@ from fastbp.snapshot import Progress, Snapshot, is_blank
 
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
-REMEDIES = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 ELEMENT_FLOPS = 10  # of a vector gone through once, roughly: whether a second thread pays
 KEPT_SPACES = 4  # calls of alternating shapes find theirs again
 KEPT_PACES = 64
@@ -44,6 +43,10 @@ class Learner:
 
     Takes the layers over: their parameters and gradients become views into its flat vectors.
     """
+
+    remedies = (
+        "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"  # for a bad loss
+    )
 
     def __init__(
         self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
@@ -305,7 +308,7 @@ class Learner:
         reason = f"the loss is {loss}: nothing was updated"
         if not _check.is_finite(self.parameters, self.dtype):
             reason += "; the parameters are not finite, an earlier update overflowed: reset() starts anew"
-        raise FloatingPointError(f"{reason}; {REMEDIES}")
+        raise FloatingPointError(f"{reason}; {self.remedies}")
 
     @exclusive
     def differentiate(self, x: Real, y: Real, threads: int) -> tuple[float, Real]:
@@ -314,7 +317,7 @@ class Learner:
         settings = np.array([float(self.loss.reduction == "sum"), 0.0])  # no update, no learning rate
         if not self.train(x, y, None, len(x), 0, settings, losses, threads, "gradient"):
             self.refuse_nonfinite(x, y)
-            raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {REMEDIES}")
+            raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {self.remedies}")
         return float(losses[0]), self.gradients.copy()
 
     def forget_large(self) -> None:

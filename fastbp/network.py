@@ -304,7 +304,7 @@ class Network:
         Returns
         -------
         ndarray (samples, outputs)
-            A new array of the network's dtype.
+            A new array of the network's dtype; ``[:, 0]`` of it compares with targets of shape (samples,).
 
         Raises
         ------

@@ -204,7 +204,7 @@ _TERMS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientNorms:
     """The Euclidean norms of the gradient, layer by layer; `Network.gradient_norms` makes it.
 
@@ -225,7 +225,7 @@ class GradientNorms:
         """The norm of dW and db together."""
         return tuple(map(math.hypot, self.weight, self.bias))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """A table; every tenth of the bar's whole scale is the same factor."""
         width = max(map(len, ("layer", *self.names))) + 2
         lines = [f"{'layer':<{width}}{'dW':>10}{'db':>10}  dW on a logarithmic scale"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastbp import _check, _native
 from fastbp.exclusive import exclusive
-from fastbp.learner import REMEDIES, Learner, Real
+from fastbp.learner import Learner, Real
 from fastbp.metrics import History
 from fastbp.snapshot import Progress, Snapshot
 
@@ -156,7 +156,7 @@ class _Run:
         if not self.snapshot.finite:
             outcome += ", where it was not finite before either: reset() starts anew"
         where = f"in epoch {epoch} (counted from 0) with lr {self.lr:g}"
-        raise FloatingPointError(f"{reason} {where}; {outcome}; {REMEDIES}")
+        raise FloatingPointError(f"{reason} {where}; {outcome}; {self.learner.remedies}")
 
     def _train_slice(self, done: int, count: int, step: int, settings: NDArray[np.float64]) -> int:
         """Train ``count`` batches from batch ``done`` on; how many until a loss was not finite."""

@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_ends_fit_at_the_last_finite_state():
     x, y = data(64)
     net = network(nan_after(5))
     start = net.parameters.copy()
-    with pytest.raises(FloatingPointError, match=r"batch 6 of 8 in epoch 0.*back at step 0"):
+    with pytest.raises(FloatingPointError, match=r"batch 6 of 8 in epoch 0.*back at step 0.*graph\.clip"):
         net.fit(x, y, batch_size=8)
     assert same_bits(net.parameters, start)
     assert net.steps == 0
