@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import tolerances
+from interpreter import run
 
 from fastbp import metrics
 
@@ -47,6 +48,17 @@ def test_outputs_of_a_network_that_diverged_are_measured_without_a_warning(loss,
     metric.update(np.full((3, 2), value), np.eye(3, 2))
     metric.update(np.full((3, 2), -value), np.eye(3, 2))
     assert type(metric.result()) is float
+
+
+def test_the_sum_of_squares_does_not_depend_on_the_threads_of_another_library():
+    program = """
+import numpy as np
+from fastbp import metrics
+rmse = metrics.RootMeanSquaredError()
+rmse.update(np.random.default_rng(1).normal(size=(170_000, 3)), np.zeros((170_000, 3)))
+print(rmse.result().hex())
+"""
+    assert len({run(program, OPENBLAS_NUM_THREADS=count, OMP_NUM_THREADS=count) for count in ("1", "2")}) == 1
 
 
 def test_nothing_taken_in_gives_nan():
