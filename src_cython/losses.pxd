@@ -4,7 +4,7 @@
 mse               sum over outputs of (a - t)^2                   dA = 2 (a - t) scale
 mae               sum over outputs of abs(a - t)                  dA = sign(a - t) scale, 0 where a = t
 bce               sum of max(z, 0) - z t + ln(1 + e^-abs(z))      dZ = (sigmoid(z) - t) scale
-cross_entropy     ln(sum of e^z) - sum of t z                     dZ = (softmax(z) - t) scale
+cross_entropy     sum of t (ln(sum of e^z) - z)                   dZ = (sum of t softmax(z) - t) scale
 ================  =============================================  =======================================
 
 The cross entropies are computed from z, which enters the last activation, so that no value overflows.  ``scale`` is
@@ -147,6 +147,15 @@ cdef inline void bce_rows(
         values[r] += total
 
 
+cdef inline double mass_of(const real* target, ptrdiff_t outputs) noexcept nogil:
+    """What a row of probabilities sums to: 1, but for its rounding."""
+    cdef double mass = 0
+    cdef ptrdiff_t j
+    for j in range(outputs):
+        mass += target[j]
+    return mass
+
+
 cdef inline void cross_entropy_rows(
     double* values, real* delta, ptrdiff_t delta_row, real* z, ptrdiff_t z_row, real* sums,
     const real* target, ptrdiff_t target_columns, ptrdiff_t rows, ptrdiff_t outputs, real scale,
@@ -181,14 +190,16 @@ cdef inline void cross_entropy_rows(
                 if label >= 0:
                     e[label] -= scale
             else:
+                share *= <real>mass_of(target, outputs)
                 for j in range(outputs):
                     e[j] = e[j] * share - scale * target[j]
             delta += delta_row
         z += z_row
         target += target_columns
     log_row(sums, sums, rows)
+    target -= rows * target_columns
     for r in range(rows):
-        values[r] += sums[r]
+        values[r] += sums[r] if target_columns == 1 else mass_of(target + r * target_columns, outputs) * sums[r]
 
 
 cdef inline void loss_rows(

@@ -37,6 +37,22 @@ def test_value_is_what_a_pencil_gives(name, output, target, total, divisor):
     assert close(LOSSES[name]("sum").value(output, target), total)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_probabilities_that_sum_to_1_but_for_their_rounding_have_a_value_and_its_gradient(reduction):
+    rng = np.random.default_rng(7)
+    loss, x = bp.CrossEntropy(reduction), rng.normal(size=(6, 3))
+    for target in (np.full((6, 10), 0.1, np.float16), rng.dirichlet(np.ones(10), 6).astype(np.float16)):
+        assert (target.sum(axis=1, dtype=np.float64) != 1.0).any()
+        net = bp.Network([bp.Dense(3, 10), bp.Softmax()], loss, dtype="float64")
+        value, gradient = net.loss_and_gradient(x, target)
+        assert np.isclose(value, loss.value(net.predict(x), target), rtol=1e-14)
+        assert np.isclose(value, net.evaluate(x, target)["loss"], rtol=1e-14)
+        net.forward(x)
+        net.backward(loss.gradient(net.predict(x), target))
+        assert np.allclose(net.gradients, gradient, rtol=0, atol=1e-14 * np.abs(gradient).max())
+        assert bp.check_gradients(net, x, target).passed
+
+
 def pair(name, rng, rows=7, outputs=4):
     output = rng.uniform(0.1, 0.9, (rows, outputs))
     if name == "cross_entropy":
