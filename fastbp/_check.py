@@ -143,7 +143,8 @@ def is_finite(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
 def contiguous(array: NDArray[Any], dtype: np.dtype[Any], argument: str) -> NDArray[Any]:
     """``array`` (rank 2) as a layer's kernels take it, its numbers finite: itself when it fits already."""
     finite(array, dtype, argument)
-    converted = np.ascontiguousarray(array, dtype)
+    with np.errstate(under="ignore"):  # a subnormal number counts as 0
+        converted = np.ascontiguousarray(array, dtype)
     return converted if converted.flags.aligned else converted.copy()
 
 

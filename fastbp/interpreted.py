@@ -61,7 +61,7 @@ class OwnLayer(Layer):
         array = _check.numeric(given, f"what {self!r}.{method} gave")
         if array.shape != shape:
             raise ValueError(f"{self!r}.{method} gave shape {array.shape}, expected {shape}")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             return np.array(array, dtype, order="C", subok=False)
 
     def _bind(self, parameters: dict[str, NDArray[Any]], gradients: dict[str, NDArray[Any]]) -> None:
@@ -167,14 +167,17 @@ class InterpretedLearner(Learner):
         return loss
 
     def _score(self, a: Real, target: Real) -> tuple[float, Real | None]:
-        """The loss of a batch, and its derivative by what enters it; None where the loss is not finite."""
+        """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
         if self._scores_in_python:
             loss, slope = self.loss._value_and_gradient(a, self._compared(a, target))
             if slope is not None and np.shape(slope) != a.shape:
                 found = np.shape(slope)
                 raise ValueError(f"{self.loss!r}.gradient gave shape {found}, expected {a.shape}")
-            with np.errstate(over="ignore"):
-                return loss, None if slope is None else np.array(slope, self.dtype, order="C")
+            if slope is None:
+                return loss, None
+            with np.errstate(over="ignore", under="ignore"):
+                delta = np.array(slope, self.dtype, order="C")
+            return (loss, delta) if _check.is_finite(delta, self.dtype) else (math.nan, None)
         slope = np.empty_like(a)
         loss = self._native_loss(a, target, slope, self.loss.reduction == "sum")
         return loss, slope if math.isfinite(loss) else None
@@ -192,7 +195,7 @@ class InterpretedLearner(Learner):
 
     def _gather(self, array: Real, rows: slice | NDArray[np.int64]) -> Real:
         """Some rows in the network's dtype, a new array."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             return np.array(array[rows], self.dtype, order="C", subok=False)
 
     def forward(self, x: Real, threads: int) -> Real:

@@ -80,6 +80,7 @@ class Layer:
     _gradients: Mapping[str, NDArray[Any]] = MappingProxyType({})
     _kept: NDArray[Any] | None = None  # what backward needs of the last forward
     _bound = False  # part of a network
+    _ran_alone = False  # since the network's last forward
     _dtype: np.dtype[Any] | None = None  # in which it computes; None: in that of the data
 
     def __repr__(self) -> str:
@@ -145,6 +146,7 @@ class Layer:
         given = _check.features(x, self.in_features, taker="the layer")
         single = given.dtype.newbyteorder("=") == np.float32
         dtype = self._dtype or np.dtype(np.float32 if single else np.float64)
+        self._ran_alone = True
         return self._forward(_check.contiguous(given, dtype, "x"), threads)
 
     def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:

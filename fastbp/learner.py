@@ -22,6 +22,8 @@ from fastbp.snapshot import Progress, Snapshot, is_blank
 
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
 PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
+OVERFLOWED = "parameters or optimiser state are not finite, an earlier update overflowed: reset() starts anew"
+EXAMINED_STEPS = 256  # single updates until all is looked at: what has overflowed may hide from the losses
 ELEMENT_FLOPS = 10  # of a vector gone through once, roughly: whether a second thread pays
 KEPT_SPACES = 4  # calls of alternating shapes find theirs again
 KEPT_PACES = 64
@@ -68,6 +70,7 @@ class Learner:
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
+        self._forward_counts: tuple[int, int] | None = None  # when the last forward ran through all layers
         self.clock: NDArray[np.float64] | None = None  # where the core adds up what its phases took
         self._paces: dict[tuple[int, int, str | None], Pace] = {}
         self._no_gradients: Real = np.empty(0, dtype)
@@ -183,15 +186,22 @@ class Learner:
     @exclusive
     def forward(self, x: Real, threads: int) -> Real:
         """The output, layer by layer, each of which keeps what its backward needs."""
+        self._forward_counts = None  # a layer may fail
         for layer in self.layers:
             x = layer._forward(x, threads)
+            layer._ran_alone = False
+        self._forward_counts = self.counts
         return x
 
     @exclusive
     def backward(self, dy: ArrayLike, threads: int) -> Real:
         """The derivative by the last forward's input, layer by layer, and into ``gradients``."""
-        if len({None if layer._kept is None else len(layer._kept) for layer in self.layers}) > 1:
-            raise ValueError("backward needs a forward of the whole network before it: a layer ran alone")
+        is_last = self._forward_counts == self.counts and not any(layer._ran_alone for layer in self.layers)
+        if self.layers[-1]._kept is not None and not is_last:
+            raise ValueError(
+                "backward needs a forward of the whole network before it, "
+                "none since a layer ran alone or the network was trained"
+            )
         dx = self.layers[-1].backward(dy, threads)
         for layer in self.layers[-2::-1]:
             dx = layer._backward(dx, threads)
@@ -296,6 +306,8 @@ class Learner:
             done = self.train(x, y, None, len(x), steps, settings, losses, threads)
             if done:
                 self.progress = steps + 1, epochs, None, 0
+                if steps % EXAMINED_STEPS == EXAMINED_STEPS - 1 and not self.is_finite(threads):
+                    raise FloatingPointError(f"{OVERFLOWED}; {self.remedies}")
             else:
                 self._refuse_update(x, y, float(losses[0]))
             return float(losses[0])
@@ -307,7 +319,7 @@ class Learner:
         self.refuse_nonfinite(x, y)
         reason = f"the loss is {loss}: nothing was updated"
         if not _check.is_finite(self.parameters, self.dtype):
-            reason += "; the parameters are not finite, an earlier update overflowed: reset() starts anew"
+            reason += f"; {OVERFLOWED}"
         raise FloatingPointError(f"{reason}; {self.remedies}")
 
     @exclusive

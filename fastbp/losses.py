@@ -77,7 +77,7 @@ class Loss:
             For shapes that do not fit, numbers that are not finite or cannot be probabilities or labels.
         """
         p, t, tiny = self._pair(output, target)
-        with np.errstate(over="ignore"):  # a square beyond float64 is infinite, and says so itself
+        with np.errstate(over="ignore", under="ignore"):  # a square beyond float64 is infinite
             return float(self._terms(p, t, tiny).sum()) / self.divisor(*p.shape)
 
     def gradient(self, output: ArrayLike, target: ArrayLike) -> NDArray[Any]:
@@ -92,7 +92,7 @@ class Loss:
         """
         p, t, tiny = self._pair(output, target)
         given = np.asarray(output).dtype.newbyteorder("=")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             gradient = self._slopes(p, t, tiny) / self.divisor(*p.shape)
             return gradient.astype(given) if given.kind == "f" else gradient
 
@@ -187,7 +187,7 @@ class CustomLoss(Loss):
         p, t, _ = self._pair(output, target)
         dtype = np.asarray(output).dtype.newbyteorder("=")
         gradient = self._slope(*self._node(p, t))
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             return gradient.astype(dtype) if dtype.kind == "f" else gradient
 
     def _value_and_gradient(

@@ -234,9 +234,8 @@ class Network:
         ------
         ValueError, TypeError, FloatingPointError
             For data that does not fit; when the loss is not finite: the update is then left out.  No snapshot
-            is taken and no parameter looked at: an update that overflows, with an absurd lr, shows in the
-            loss of the next call, but Adam's mean of squared gradients may overflow unseen, beyond 1e19 in
-            float32, and hold its parameter still.
+            is taken: an update that overflows, as with an absurd lr, shows in the loss of the next call, or,
+            where an activation hides it, within 256 calls, and wants a `reset`.
         """
         data, target = self._learner.pair(x, y)
         return self._learner.update(data, target, _native.resolve_threads(threads))

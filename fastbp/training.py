@@ -61,7 +61,7 @@ def _train_epochs(run: _Run, epochs: int, validation: tuple[Real, Real] | None) 
             if bar is not None:
                 bar.set_postfix(history.last(), refresh=False)
         if epochs and not learner.is_finite(run.pace.threads):  # no loss has seen the last update
-            run.give_up("the last update overflowed", learner.counts[1] - 1)
+            run.give_up_overflowed(learner.counts[1] - 1)
     finally:
         # Ctrl-C may have come when the epoch's last batch was done, but its loss not in the list.
         if learner.counts[1] - first_epoch > len(history.loss):
@@ -124,7 +124,7 @@ class _Run:
                 reason = f"the loss became {self.losses[done]} at batch {done + 1} of {self.batches}"
                 self.give_up(reason, epoch)
             if count == to_snapshot:
-                self._take_snapshot((first_step + done, epoch + (done == self.batches), None, 0))
+                self._take_snapshot((first_step + done, epoch + (done == self.batches), None, 0), epoch)
         learner.progress = first_step + done, epoch + 1, None, 0
         self.start = None
         return self.mean_loss()
@@ -141,13 +141,20 @@ class _Run:
             learner.history = self.history_before
         learner.refuse_nonfinite(self.x, self.y)
 
-    def _take_snapshot(self, progress: Progress) -> None:
+    def _take_snapshot(self, progress: Progress, epoch: int) -> None:
         """Replace the last snapshot if all is finite, but not the start while a row may yet turn out bad."""
         if not self.learner.is_finite(self.pace.threads):
+            if self.snapshot.finite:  # an activation may hide it from the loss
+                self._refuse_nonfinite()
+                self.give_up_overflowed(epoch)
             return
         snapshot = Snapshot(self.learner) if self.snapshot is self.start else self.snapshot
         snapshot.take(self.learner, progress, False, self.pace.threads)
         self.snapshot = snapshot
+
+    def give_up_overflowed(self, epoch: int) -> NoReturn:
+        """Go back because of numbers that are not finite, behind losses that are."""
+        self.give_up(f"an update after step {self.snapshot.progress[0]} overflowed, as was seen", epoch)
 
     def give_up(self, reason: str, epoch: int) -> NoReturn:
         """Go back to the last finite snapshot and say so."""

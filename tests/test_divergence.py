@@ -234,9 +234,38 @@ def test_an_overflow_just_before_a_snapshot_leads_back_to_the_last_finite_one(ca
 def test_an_overflow_of_the_very_last_update_is_noticed():
     net = bp.Network([bp.Dense(1, 1)], optimizer=bp.SGD(lr=1e38))
     start = net.parameters.copy()
-    with pytest.raises(FloatingPointError, match="last update overflowed in epoch 0"):
+    with pytest.raises(FloatingPointError, match=r"an update after step 0 overflowed, .* in epoch 0"):
         net.fit([[1.0]], [100.0])
     assert same_bits(net.parameters, start)
+
+
+def test_an_overflow_that_an_activation_hides_ends_fit_at_the_next_look():
+    """Of the target's square Adam's mean is infinite; no loss ever shows it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32 * 600, 3))
+    y = x.sum(axis=1)
+    y[32 * 300] = 9.96921e36
+    net, twin = (bp.Network(bp.mlp([3, 8, 1], "tanh")) for _ in range(2))
+    with pytest.raises(FloatingPointError, match=r"after step 256 overflowed, .* epoch 0 .*at step 256;"):
+        net.fit(x, y, epochs=3, shuffle=False)
+    assert (net.steps, net.epochs, net.history.loss) == (256, 0, [])
+    twin.fit(x[: 32 * 256], y[: 32 * 256], shuffle=False)
+    assert same_bits(net.parameters, twin.parameters)
+
+
+def test_an_overflow_that_an_activation_hides_from_single_updates_is_noticed():
+    x = np.random.default_rng(0).uniform(1, 2, (32, 1))
+    net = bp.Network(bp.mlp([1, 4, 1], "tanh"), optimizer=bp.SGD(lr=0.1))
+    net.layers[0].weight[:] = 0.0
+    net.layers[2].weight[:] = [[1.0], [2.0], [-1.0], [0.5]]
+    outlier = x.copy()
+    outlier[3] = 3e38
+    net.partial_fit(outlier, 100 * x)
+    assert not np.isfinite(net.parameters).all()
+    with pytest.raises(FloatingPointError, match=r"an earlier update overflowed: reset\(\)"):
+        for _ in range(256):
+            net.partial_fit(x, 100 * x)
+    assert net.steps == 256
 
 
 @pytest.mark.usefixtures("shared_copies")

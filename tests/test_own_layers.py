@@ -293,6 +293,30 @@ class Given(bp.Layer):
         return dy if self.answers[1] is None else self.answers[1](dy)
 
 
+@pytest.mark.parametrize("layers", [[own.Scale(2), bp.Dense(2, 1)], [bp.Dense(2, 1)]], ids=["own", "native"])
+def test_a_number_that_counts_as_zero_is_no_error_where_numpy_raises_at_everything(layers):
+    net = bp.Network(layers)
+    x, y = np.array([[1.0, 1e-46], [0.5, 1.0]]), [1.0, 2.0]
+    with np.errstate(all="raise"):
+        net.fit(x, y)
+        net.partial_fit(x, y)
+        net.evaluate(x, y)
+        assert same_bits(net.forward(x), net.predict(x))
+        net.backward([[1.0], [1e-46]])
+
+
+def test_a_slope_that_is_not_finite_changes_nothing():
+    def steep(output, target):  # 0 at 0, where its slope is infinite
+        return ((output - output) ** 0.5).mean()
+
+    net = bp.Network([bp.Dense(2, 1)], loss=steep)
+    before = net.parameters.copy()
+    for call in (net.partial_fit, net.loss_and_gradient, net.fit):
+        with pytest.raises(FloatingPointError, match="nan"):
+            call(np.ones((3, 2)), np.ones(3))
+    assert same_bits(net.parameters, before)
+
+
 @pytest.mark.parametrize("method", ["forward", "backward"])
 @pytest.mark.parametrize(
     ("answer", "message"),

@@ -368,9 +368,40 @@ def test_a_message_is_not_as_long_as_what_came():
         assert len(str(caught.value)) < 300
 
 
-def test_backward_after_a_forward_of_one_layer_alone_is_refused():
-    net = trained()
-    net.layers[2].forward(np.zeros((3, 32)))
+class Halting(bp.Layer):
+    halts = False
+
+    def forward(self, x):
+        if self.halts:
+            raise KeyError("halted")
+        return x
+
+    def backward(self, dy):
+        return dy
+
+
+def fail_on_the_way(net):
+    net.layers[1].halts = True
+    with pytest.raises(KeyError, match="halted"):
+        net.forward(-X)
+
+
+@pytest.mark.parametrize("rows", [3, ROWS])
+@pytest.mark.parametrize(
+    ("build", "happens"),
+    [
+        (trained, lambda net, rows: net.layers[2].forward(np.zeros((rows, 32)))),
+        (trained, lambda net, rows: net.layers[0].forward(np.zeros((rows, 4)))),
+        (trained, lambda net, rows: net.fit(X[:rows], Y[:rows])),
+        (trained, lambda net, rows: net.partial_fit(X[:rows], Y[:rows])),
+        (lambda: bp.Network([bp.Dense(4, 4), Halting()]), lambda net, rows: fail_on_the_way(net)),
+    ],
+    ids=["a layer alone", "the first alone", "fit", "partial_fit", "failed"],
+)
+def test_backward_of_a_forward_that_something_came_after_is_refused(build, happens, rows):
+    net = build()
+    net.forward(X)
+    happens(net, rows)
     before = numbers(net)
     with pytest.raises(ValueError, match="backward needs a forward of the whole network"):
         net.backward(Y)
