@@ -31,11 +31,8 @@ _SUM_TOLERANCE = 1e-3  # float16 keeps 11 bits: 10 probabilities of 0.1 may sum 
 _SHOWN = 100  # characters of a refused value: a message shall not be as long as a list of a million numbers
 
 
-def numeric(value: ArrayLike, argument: str, of_names: str = "") -> NDArray[Any]:
-    """``value`` as an array of real numbers: itself when it is one already.
-
-    ``of_names``: what the error says to do with an array of text or objects; by default how to convert it.
-    """
+def numeric(value: ArrayLike, argument: str, kind: str = "real") -> NDArray[Any]:
+    """``value`` as an array of real numbers: itself when it is one already; ``kind`` as in `targets`."""
     if type(value) is np.ndarray:
         array = value
     else:
@@ -54,9 +51,9 @@ def numeric(value: ArrayLike, argument: str, of_names: str = "") -> NDArray[Any]
         if hasattr(value, "toarray"):  # SciPy's
             found, hint = "is a sparse matrix", f"; {argument}.toarray() is an array"
         elif array.dtype.kind in "OUST" and not single:
-            hint = "; " + (
-                of_names or f"numpy.asarray({argument}, 'float32') takes what can be read as numbers"
-            )
+            hint = f"; numpy.asarray({argument}, 'float32') takes what can be read as numbers"
+            if kind == "class":
+                hint = f"; numpy.unique({argument}, return_inverse=True) gives classes, and labels for them"
         raise ValueError(
             f"{argument} {found}, expected real numbers (bool, integers, float16, float32 or float64){hint}"
         )
@@ -98,8 +95,7 @@ def targets(
     "class" takes labels (rows,) or rows of probabilities (rows, outputs).
     """
     samples, argument = names
-    of_names = f"numpy.unique({argument}, return_inverse=True) gives the classes, and their numbers as labels"
-    array = numeric(y, argument, of_names if kind == "class" else "")
+    array = numeric(y, argument, kind)
     shape = array.shape
     if array.ndim not in (1, 2):
         dimensions = _count(array.ndim, "dimension")

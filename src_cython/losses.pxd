@@ -197,9 +197,13 @@ cdef inline void cross_entropy_rows(
         z += z_row
         target += target_columns
     log_row(sums, sums, rows)
-    target -= rows * target_columns
-    for r in range(rows):
-        values[r] += sums[r] if target_columns == 1 else mass_of(target + r * target_columns, outputs) * sums[r]
+    if target_columns == 1:
+        for r in range(rows):
+            values[r] += sums[r]
+    else:
+        target -= rows * outputs
+        for r in range(rows):
+            values[r] += mass_of(target + r * outputs, outputs) * sums[r]
 
 
 cdef inline void loss_rows(
