@@ -15,11 +15,11 @@ from dense cimport dense_forward as dense_forward_rows
 from evaluation cimport evaluate_rows
 from fetching cimport stretches
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
-from optimizers cimport ADAM, GRADIENT, SGD, rule_at, update_rule
+from optimizers cimport ADAM, GRADIENT, MOMENTUM, SGD, SUMMED, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
-    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_ROWS, TILE_STORE, TILE_VECTORS, ceil_div, convert_rows, copy_rows, f32_LANES,
+    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_STORE, ceil_div, convert_rows, copy_rows, f32_LANES,
     f64_LANES, float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
@@ -69,7 +69,6 @@ BUILD = {
     "simd": (<bytes>SIMD_NAME).decode(),
     "lanes": {"float32": f32_LANES, "float64": f64_LANES},
     "line": LINE,
-    "tile": (TILE_ROWS, TILE_VECTORS),
     "strip": STRIP_SCRATCH,
     "clock": CLOCK_ROW,
     "packed_stride": PACKED_STRIDE,
@@ -166,7 +165,7 @@ cdef int check_optimizer(int optimizer, const double* settings, ptrdiff_t given,
     if given < (5 if optimizer == ADAM else 4 if optimizer == SGD else 2):
         raise ValueError(f"settings has {given} entries, too few for the optimiser")
     if optimizer != GRADIENT:
-        wanted = 2 if optimizer == ADAM else settings[2] != 0
+        wanted = 2 if optimizer == ADAM else settings[MOMENTUM] != 0
     if slots < wanted:
         raise ValueError(f"state has {slots} rows, expected {wanted}")
     return 0
@@ -276,7 +275,7 @@ def train(
     open_network(&job.net, stages, parameters, loss)
     job.gradients = &gradients[0] if gradients.shape[0] else NULL
     job.state = &state[0, 0] if state.shape[0] else &parameters[0]  # some address to count from
-    job.optimizer, job.settings, job.summed = optimizer, &settings[0], settings[0] != 0
+    job.optimizer, job.settings, job.summed = optimizer, &settings[0], settings[SUMMED] != 0
     job.order, job.rows, job.batch_size, job.step = &order[0], order.shape[0], batch_size, step
     job.block, job.input, job.input_row, job.faults, job.target = layout[0], layout[1], layout[2], layout[3], layout[4]
     job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]

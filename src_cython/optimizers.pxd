@@ -18,6 +18,16 @@ cdef enum optimizer_code:
     ADAM = 2
     GRADIENT_SUM = 3  # no update: the gradient is added to what is there: for partial gradients, not from outside
 
+cdef enum:
+    # Places in the settings that come with a training.
+    SUMMED = 0    # 1 where the loss is a sum, 0 where it is a mean
+    LR = 1
+    MOMENTUM = 2  # sgd
+    NESTEROV = 3  # sgd: 1 or 0
+    BETA1 = 2     # adam
+    BETA2 = 3
+    EPSILON = 4
+
 cdef struct update_rule:
     int optimizer
     double lr          # for adam divided by 1 - beta1^t
@@ -35,15 +45,15 @@ cdef inline bint is_update(const update_rule* rule) noexcept nogil:
 
 
 cdef inline update_rule rule_at(int optimizer, const double* settings, int64_t step) noexcept nogil:
-    """The rule for update number ``step``, counted from 1; settings as core.train has them."""
+    """The rule for update number ``step``, counted from 1; from a training's settings."""
     cdef update_rule rule
     rule.optimizer = optimizer
-    rule.lr, rule.momentum, rule.nesterov = settings[1], 0, False
+    rule.lr, rule.momentum, rule.nesterov = settings[LR], 0, False
     rule.beta1 = rule.beta2 = rule.epsilon = rule.correction = 0
     if optimizer == SGD:
-        rule.momentum, rule.nesterov = settings[2], settings[3] != 0
+        rule.momentum, rule.nesterov = settings[MOMENTUM], settings[NESTEROV] != 0
     elif optimizer == ADAM:
-        rule.beta1, rule.beta2, rule.epsilon = settings[2], settings[3], settings[4]
+        rule.beta1, rule.beta2, rule.epsilon = settings[BETA1], settings[BETA2], settings[EPSILON]
         rule.lr /= 1 - power(rule.beta1, <double>step)
         rule.correction = 1 / root(1 - power(rule.beta2, <double>step))
     return rule
