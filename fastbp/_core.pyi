@@ -1,10 +1,11 @@
 """The compiled core, as seen from Python: one stub for the three builds of one source.
 
-``real`` below is float32 or float64, the same for every array of one call.  The functions marked
-generic are compiled for both; ``fastbp._native.kernels(dtype)`` picks the specialisation once, so that
-no call pays for the choice.  Every array is C-contiguous unless said otherwise; ``x`` and ``y`` may be any
-strided array of numbers of rank one or two, and are converted a batch at a time.  What does not change from
-call to call can be handed over as memoryviews, which `open_training` and `open_evaluation` make.
+``_Real`` below is float32 or float64, the same for every array of one call.  Functions that take it are
+compiled for both, and listed in ``fastbp._native.GENERIC``; ``kernels(dtype)`` there picks the specialisation
+once, so that no call pays for the choice.  Every array is C-contiguous unless said otherwise; ``x`` and
+``y`` may be any strided array of numbers of rank one or two, and are converted a batch at a time.  What does
+not change from call to call can be handed over as memoryviews, which `open_training` and `open_evaluation`
+make.
 """
 
 from typing import Any, Final

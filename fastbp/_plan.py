@@ -26,10 +26,10 @@ ALIASING = 2048  # bytes: rows this far apart fall into the same few sets of the
 BLOCK_BYTES = 256 * 1024  # of A and dZ: what goes through phase 1 together stays in a second-level cache
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
-# Partial gradients of a tall batch, a power of two: enough for the threads of many processors, and never of
-# more bytes than that many times X with every A and dZ.  Parameters up to some size cost little to sum up, so
-# that a part is of so many rows at least; others take more, and blocks of as many, each of which adds to all
-# of a partial gradient.
+# A tall batch is cut into partial gradients, their number a power of two: enough for the threads of many
+# processors, and together of at most MOST_ROOM times the bytes of X with every A and dZ.  A part has at least
+# PART_ROWS rows where the parameters are of at most FEW_BYTES, which cost little to sum up, and else
+# LARGE_PART_ROWS, in blocks of as many.
 FEWEST_PARTIALS, MOST_PARTIALS, MOST_ROOM = 8, 32, 2
 FEW_BYTES, PART_ROWS, LARGE_PART_ROWS = 64 * 1024, 128, 256
 # Rows of an evaluation that go through the layers together: more where they share the packing of a matrix.

@@ -204,9 +204,10 @@ def _of_values(comparison: np.ufunc) -> Callable[..., Any]:
     return lambda *operands: comparison(*(x.value if isinstance(x, Variable) else x for x in operands))
 
 
-for _declared in list(globals().values()):
-    if isinstance(_declared, Operation) and isinstance(_declared.forward, np.ufunc):
-        TAKES_NODES[_declared.forward] = _declared
+for _same in (
+    add, subtract, multiply, divide, negative, exp, log, sqrt, square, absolute, maximum, minimum, tanh
+):  # fmt: skip
+    TAKES_NODES[_same.forward] = _same
 for _comparison in (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal):
     TAKES_NODES[_comparison] = _of_values(_comparison)
 for _question in (np.shape, np.ndim, np.size):

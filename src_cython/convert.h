@@ -96,8 +96,8 @@ CONVERT_ROWS(f64, double)
 #undef CONVERT_ROWS
 #undef CONVERT_AS
 
-/* The same for rows of numbers that are aligned and need no conversion.  Returns whether all of them are finite: x - x is
- * 0 then, otherwise NaN. */
+/* The same for rows of numbers that are aligned and need no conversion.  Returns whether all of them are finite: x - x
+ * is 0 then, otherwise NaN. */
 #define COPY_ROWS(P, real)                                                                                        \
     static int P##_copy_rows(real *out, ptrdiff_t out_row, const table *source, const int64_t *order,             \
                              ptrdiff_t first, ptrdiff_t count) {                                                  \

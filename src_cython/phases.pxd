@@ -303,7 +303,8 @@ cdef inline void update_parameters(
     cdef const real* x = workspace + batch.input
     cdef const real* dz
     cdef const real* strip_x
-    cdef bint fetches = batch.size >= FETCH_INTERVAL, goes_on  # a smaller batch's tiles are over before their first
+    cdef bint goes_on
+    cdef bint fetches = batch.size >= FETCH_INTERVAL  # the tiles of a smaller batch are over before their first fetch
     cdef bint are_far = worth_fetching_rows(&net.x)  # the following batch's rows
     cdef int arrays = fetched_arrays(job, rule, x) if fetches else 0
     cdef upcoming wanted

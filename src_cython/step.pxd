@@ -6,8 +6,8 @@ each strip of dW = X^T dZ over the whole batch and updates the parameters with i
 are gathered between the strips.  Both are handed out piece by piece, so that all are done together when a processor is
 slow.  Which thread does what changes no sum, so the bits do not depend on the team.
 
-A tall batch forms partial gradients in the first phase (partials.pxd); batches of one row under
-plain gradient descent know no phases (online.pxd).
+A tall batch forms partial gradients in the first phase (partials.pxd); batches of one row under plain gradient descent
+know no phases (online.pxd).
 """
 
 from libc.math cimport isfinite

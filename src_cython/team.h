@@ -164,7 +164,9 @@ static inline void team_meet(team_gate *gate, int team, team_watch *watch) {
     (void)watch;
     gate->queues[0].taken = 0;
 }
-static inline int team_take_from(team_queue *queue, int pieces) { return queue->taken < pieces ? queue->taken++ : pieces; }
+static inline int team_take_from(team_queue *queue, int pieces) {
+    return queue->taken < pieces ? queue->taken++ : pieces;
+}
 #endif
 
 /* Number of the next of team_queues(team) * pieces pieces, or -1 when none is left. */

@@ -267,8 +267,8 @@ static void FN(dots)(real_t *out, ptrdiff_t out_step, const real_t *a, ptrdiff_t
 }
 
 /* Plain gradient descent on a batch of one row, a layer's whole way back in one pass over its weights: dx (inputs) =
- * w (inputs, outputs) z unless dx is NULL, as in `dots`, and then w -= rate * x z^T, rounded as a tile of depth 1 and an
- * update after it.  The last rows first: those of a large w that a forward pass read last are still near. */
+ * w (inputs, outputs) z unless dx is NULL, as in `dots`, and then w -= rate * x z^T, rounded as a tile of depth 1 and
+ * an update after it.  The last rows first: those of a large w that a forward pass read last are still near. */
 SIMD_INLINE void FN(descend_rows)(const int rows, const int propagates, real_t *dx, real_t *w, ptrdiff_t w_row,
                                   const real_t *x, const real_t *z, vec rate) {
     enum { PARTS = FN(GROUP) / LANES };

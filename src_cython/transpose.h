@@ -42,9 +42,9 @@ SIMD_INLINE void f64_transpose_block(double *out, ptrdiff_t out_row, const doubl
 #else
 enum { f32_BLOCK = 4, f64_BLOCK = 4 };
 #define SIMD_TRANSPOSE(P, real)                                                                                   \
-    SIMD_INLINE void P##_transpose_block(real *out, ptrdiff_t out_row, const real *matrix, ptrdiff_t row)  {        \
+    SIMD_INLINE void P##_transpose_block(real *out, ptrdiff_t out_row, const real *matrix, ptrdiff_t row) {       \
         for (int i = 0; i < 4; i++)                                                                               \
-            for (int j = 0; j < 4; j++) out[j * out_row + i] = matrix[i * row + j];                                \
+            for (int j = 0; j < 4; j++) out[j * out_row + i] = matrix[i * row + j];                               \
     }
 SIMD_TRANSPOSE(f32, float)
 SIMD_TRANSPOSE(f64, double)

@@ -9,7 +9,8 @@
  *   float32    1.0      1.8       1.3        0.9             2.0
  *   float64    1.0      1.2       1.6        1.2             2.0
  *
- * Infinities and NaN come out as the mathematics has them, but not from log; subnormal numbers are zero, as float_mode.h has it.
+ * Infinities and NaN come out as the mathematics has them, but not from log; subnormal numbers are zero, as
+ * float_mode.h has it.
  *
  * The file includes itself once for each type: REAL is f32 or f64, FN(name) is f32_name or f64_name.
  */
@@ -245,9 +246,9 @@ SIMD_INLINE vec FN(log1p_exp)(vec x) { return FN(log1p_reduced)(FN(exp)(FN(sub)(
 /* --- rows ------------------------------------------------------------------------------------------- */
 
 /* out[i] = f(in[i]) for i < n; out may be in. The lanes a tail lacks compute f(1).  `often` stands in for f where all
- * lanes of two vectors allow it, to the same bits.  Two vectors at a time, instruction
- * by instruction: one alone fills the processor's window with instructions that wait for one another (gcc puts them in
- * this order only when asked to). */
+ * lanes of two vectors allow it, to the same bits.  Two vectors at a time, instruction by instruction: one alone fills
+ * the processor's window with instructions that wait for one another (gcc puts them in this order only when asked).
+ */
 #if defined(__GNUC__) && !defined(__clang__)
 #define VMATH_INTERLEAVED __attribute__((optimize("schedule-insns", "sched-pressure")))
 #else
