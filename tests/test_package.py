@@ -180,11 +180,16 @@ def test_the_command_is_installed_under_the_name_of_the_package():
     assert callable(entry.load())
 
 
-def test_the_examples_of_graphs_and_own_losses_and_layers_in_the_readme_run(capsys, tmp_path, monkeypatch):
+def test_the_examples_in_the_readme_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # they draw pictures
-    text = (ROOT / "README.md").read_text()
-    section = text[text.index("## The computational graph") : text.index("## Why it is fast")]
-    names: dict = {"bp": bp, "x": np.random.default_rng(0).random((100, 64)), "y": np.arange(100.0) % 10}
-    for block in re.findall(r"```python\n(.*?)```", section, re.S):
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
         exec(compile(block, "README.md", "exec"), names)
     assert capsys.readouterr().out.count("gradients agree") == 3
+    assert names["errors"].shape == (1797,)
+    assert names["least"] < 0.5
+    assert np.mean(names["mean"].argmax(axis=1) == names["labels"][1500:]) > 0.8
+    assert np.array_equal(
+        names["hidden"].predict(names["x"]),
+        names["best"].layers[1].forward(names["best"].layers[0].forward(names["x"])),
+    )
