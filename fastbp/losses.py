@@ -203,7 +203,13 @@ class CustomLoss(Loss):
         from fastbp.node import Variable
 
         entered = Variable(output, name="output")
-        loss = self.function(entered, Variable(target, name="target"))
+        return entered, self._evaluate(entered, Variable(target, name="target"))
+
+    def _evaluate(self, output: Variable, target: Variable) -> Variable:
+        """What the function gives, looked at."""
+        from fastbp.node import Variable
+
+        loss = self.function(output, target)
         if not isinstance(loss, Variable):
             found = _check.a_kind(type(loss))
             raise TypeError(f"loss {self._name()} gave {found}, expected a node made of its two arguments")
@@ -212,7 +218,7 @@ class CustomLoss(Loss):
             raise ValueError(
                 f"loss {self._name()} gave shape {shape}, expected one element: end it in .mean() or .sum()"
             )
-        return entered, loss
+        return loss
 
     def _slope(self, entered: Variable, loss: Variable) -> Values:
         loss.backward()

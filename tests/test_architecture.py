@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE, CORE = ROOT / "fastbp", ROOT / "src_cython"
 
 DESCRIPTIONS = {"layers", "activations", "architectures", "losses", "optimizers", "initializers"}
-ON_TOP = {"bench", "explain", "gradients", "__main__"}
+ON_TOP = {"bench", "explain", "demo", "gradients", "__main__"}
 
 # The modules of the package that each may import; those on top may import any but each other's command line.
 MAY_IMPORT = {
@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "training": {"learner", "snapshot", "exclusive", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
-    "network_graph": {"graph", "_check"} | DESCRIPTIONS,
+    "network_graph": {"graph"} | DESCRIPTIONS,
     "network": {
         "training",
         "interpreted",

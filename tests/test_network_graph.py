@@ -171,8 +171,12 @@ def test_a_loss_that_does_not_look_at_something_leaves_it_without_a_derivative()
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [
-        (lambda output, target: 1.0, TypeError, "the loss gave a float, expected a node"),
-        (lambda output, target: output - target, ValueError, r"shape \(2, 1\) needs a seed"),
+        (lambda output, target: 1.0, TypeError, "^loss <lambda> gave a float, expected a node"),
+        (
+            lambda output, target: output - target,
+            ValueError,
+            r"^loss <lambda> gave shape \(2, 1\)",
+        ),
     ],
 )
 def test_a_loss_that_gives_no_single_number_is_refused(function, error, message):
