@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastbp import _check, _native, metrics
 from fastbp.architectures import widths
 from fastbp.layers import Arrays, Layer
-from fastbp.learner import ELEMENT_FLOPS, Learner, Real
+from fastbp.learner import ELEMENT_FLOPS, Array, Learner
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
@@ -98,24 +98,24 @@ class InterpretedLearner(Learner):
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
         self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
-    def prepare(self, batch_size: int, y: Real, threads: int) -> tuple[()]:
+    def prepare(self, batch_size: int, y: Array, threads: int) -> tuple[()]:
         _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
         return ()
 
     def train(
         self,
-        x: Real,
-        y: Real,
+        x: Array,
+        y: Array,
         order: NDArray[np.int64] | None,
         batch_size: int,
         step: int,
         settings: NDArray[np.float64],
         losses: NDArray[np.float64],
         cap: int,
-        rule: str | None = None,
+        update: bool = True,
     ) -> int:
         start = time.perf_counter()
-        pace = self.pace(batch_size, cap, rule)
+        pace = self.pace(batch_size, cap, update)
         threads = pace.threads  # at the most: each layer decides for itself
         self.prepare(batch_size, y, threads)
         rows = len(x) if order is None else len(order)
@@ -126,11 +126,11 @@ class InterpretedLearner(Learner):
             for batch in range(batches):
                 span = slice(batch * batch_size, (batch + 1) * batch_size)
                 loss = self._propagate(x, y, span if order is None else order[span], threads)
-                if rule == "gradient" or not math.isfinite(loss):
+                if not update or not math.isfinite(loss):
                     losses[batch] = loss
                 if not math.isfinite(loss):
                     return batch
-                if rule != "gradient":
+                if update:
                     self.native.update(
                         self.parameters,
                         self.gradients,
@@ -149,7 +149,7 @@ class InterpretedLearner(Learner):
         pace.took(threads, batches, start)
         return batches
 
-    def _propagate(self, x: Real, y: Real, rows: slice | NDArray[np.int64], threads: int) -> float:
+    def _propagate(self, x: Array, y: Array, rows: slice | NDArray[np.int64], threads: int) -> float:
         """The loss of a batch, and its derivatives into ``gradients``; NaN where a number is not finite."""
         a, target = self._gather(x, rows), self._gather(y, rows)
         if not (_check.is_finite(a, self.dtype) and _check.is_finite(target, self.dtype)):
@@ -166,7 +166,7 @@ class InterpretedLearner(Learner):
         self._scored[self._first]._backward_last(delta, threads)
         return loss
 
-    def _score(self, a: Real, target: Real) -> tuple[float, Real | None]:
+    def _score(self, a: Array, target: Array) -> tuple[float, Array | None]:
         """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
         if self._scores_in_python:
             loss, slope = self.loss._value_and_gradient(a, self._compared(a, target))
@@ -182,32 +182,32 @@ class InterpretedLearner(Learner):
         loss = self._native_loss(a, target, slope, self.loss.reduction == "sum")
         return loss, slope if math.isfinite(loss) else None
 
-    def _compared(self, output: Real, target: Real) -> Real:
+    def _compared(self, output: Array, target: Array) -> Array:
         """Targets as a loss in Python takes them: in the output's shape, or labels as whole numbers."""
         labels = self.loss.target == "class" and target.ndim == 1
         return target.astype(np.intp) if labels else target.reshape(output.shape)
 
-    def _native_loss(self, a: Real, target: Real, slope: Real, summed: bool) -> float:
+    def _native_loss(self, a: Array, target: Array, slope: Array, summed: bool) -> float:
         rows = len(a)
         columns, values, sums = target.reshape(rows, -1), np.empty(rows), np.empty(rows, self.dtype)
         loss: float = self.native.loss_gradient(self.loss_code, summed, a, columns, slope, values, sums)
         return loss
 
-    def _gather(self, array: Real, rows: slice | NDArray[np.int64]) -> Real:
+    def _gather(self, array: Array, rows: slice | NDArray[np.int64]) -> Array:
         """Some rows in the network's dtype, a new array."""
         with np.errstate(over="ignore", under="ignore"):
             return np.array(array[rows], self.dtype, order="C", subok=False)
 
-    def forward(self, x: Real, threads: int) -> Real:
+    def forward(self, x: Array, threads: int) -> Array:
         return super().forward(x.copy(), threads)  # a layer of the user's may write to what it gets
 
-    def backward(self, dy: ArrayLike, threads: int) -> Real:
+    def backward(self, dy: ArrayLike, threads: int) -> Array:
         return super().backward(_check.numeric(dy, "dy").copy(), threads)
 
-    def predict(self, x: Real, threads: int) -> Real:
+    def predict(self, x: Array, threads: int) -> Array:
         return self._output(x, threads)[1] if self._has_own_layers else super().predict(x, threads)
 
-    def evaluate(self, x: Real, y: Real, threads: int) -> dict[str, float]:
+    def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
         """As `Learner.evaluate`, but of all outputs at once: nobody knows how an own loss weighs parts."""
         _check.finite(y, self.dtype, "y")
         entering, output = self._output(x, threads)
@@ -223,7 +223,7 @@ class InterpretedLearner(Learner):
             metric.update(output, y)
         return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
 
-    def _output(self, x: Real, threads: int) -> tuple[Real, Real]:
+    def _output(self, x: Array, threads: int) -> tuple[Array, Array]:
         """What the loss is computed from, and the network's output, for all rows."""
         scored, output = (np.empty((len(x), self.plan.out_features), self.dtype) for _ in range(2))
         for first in range(0, len(x), self._part):

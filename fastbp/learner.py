@@ -21,7 +21,7 @@ from fastbp.pace import SLICE_SECONDS, Pace
 from fastbp.snapshot import Progress, Snapshot, is_blank
 
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
-PART_ROWS, PART_OUTPUTS = 65536, 1 << 19  # evaluated together at most: outputs stay under a few MB
+EVALUATED_ROWS, EVALUATED_OUTPUTS = 65536, 1 << 19  # together at most: outputs stay under a few MB
 OVERFLOWED = "parameters or optimiser state are not finite, an earlier update overflowed: reset() starts anew"
 EXAMINED_STEPS = 256  # single updates until all is looked at: what has overflowed may hide from the losses
 ELEMENT_FLOPS = 10  # of a vector gone through once, roughly: whether a second thread pays
@@ -29,7 +29,7 @@ KEPT_SPACES = 4  # calls of alternating shapes find theirs again
 KEPT_PACES = 64
 KEPT_BYTES = 32 << 20  # of a workspace, or 4 times the parameters: what is larger goes after the call
 
-Real = NDArray[Any]
+Array = NDArray[Any]
 
 _Shape = tuple[int, int, int]  # rows, columns of the targets, threads
 _Opened = tuple[Any, ...]  # what calls of one shape have in common, as memoryviews and numbers
@@ -64,21 +64,23 @@ class Learner:
         self.loss = loss
         self.loss_code = _native.LOSSES.get(loss.name, -1)
         self.optimizer = optimizer
-        self.parameters: Real = _plan.aligned_zeros(count, dtype)
-        self.gradients: Real = _plan.aligned_zeros(count, dtype)
-        self.state: Real = _plan.aligned_zeros(optimizer.slots * count, dtype).reshape(optimizer.slots, count)
+        self.parameters: Array = _plan.aligned_zeros(count, dtype)
+        self.gradients: Array = _plan.aligned_zeros(count, dtype)
+        self.state: Array = _plan.aligned_zeros(optimizer.slots * count, dtype).reshape(
+            optimizer.slots, count
+        )
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
         self._forward_counts: tuple[int, int] | None = None  # when the last forward ran through all layers
         self.clock: NDArray[np.float64] | None = None  # where the core adds up what its phases took
-        self._paces: dict[tuple[int, int, str | None], Pace] = {}
-        self._no_gradients: Real = np.empty(0, dtype)
-        self._no_state: Real = np.empty((0, count), dtype)
+        self._paces: dict[tuple[int, int, bool], Pace] = {}
+        self._no_gradients: Array = np.empty(0, dtype)
+        self._no_state: Array = np.empty((0, count), dtype)
         self._snapshot: Snapshot | None = None
         self._constant_settings: NDArray[np.float64] | None = None
         self.go_on_with(optimizer)
-        largest = min(PART_ROWS, -(-PART_OUTPUTS // plan.out_features))
+        largest = min(EVALUATED_ROWS, -(-EVALUATED_OUTPUTS // plan.out_features))
         self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
         self._training_spaces: dict[_Shape, _Opened] = {}
@@ -184,7 +186,7 @@ class Learner:
         return numbers
 
     @exclusive
-    def forward(self, x: Real, threads: int) -> Real:
+    def forward(self, x: Array, threads: int) -> Array:
         """The output, layer by layer, each of which keeps what its backward needs."""
         self._forward_counts = None  # a layer may fail
         for layer in self.layers:
@@ -194,7 +196,7 @@ class Learner:
         return x
 
     @exclusive
-    def backward(self, dy: ArrayLike, threads: int) -> Real:
+    def backward(self, dy: ArrayLike, threads: int) -> Array:
         """The derivative by the last forward's input, layer by layer, and into ``gradients``."""
         is_last = self._forward_counts == self.counts and not any(layer._ran_alone for layer in self.layers)
         if self.layers[-1]._kept is not None and not is_last:
@@ -209,22 +211,22 @@ class Learner:
 
     def train(
         self,
-        x: Real,
-        y: Real,
+        x: Array,
+        y: Array,
         order: NDArray[np.int64] | None,
         batch_size: int,
         step: int,
         settings: NDArray[np.float64],
         losses: NDArray[np.float64],
         cap: int,
-        rule: str | None = None,
+        update: bool = True,
     ) -> int:
         """Train on the rows in ``order``, batch by batch; how many until a loss was not finite.
 
-        ``order`` None: on all as one batch.  ``rule`` "gradient": store the gradient instead of updating.
+        ``order`` None: on all as one batch.  Without ``update`` the gradient is stored.
         What a team leaves that breaks up, since its threads are kept waiting, goes on as the pace says.
         """
-        pace = self.pace(batch_size, cap, rule)
+        pace = self.pace(batch_size, cap, update)
         stages, layout, all_rows, gradients, state, workspace = self.prepare(batch_size, y, pace.team)
         rows = all_rows if order is None else order
         steps = 1 if order is None else -(-len(rows) // batch_size)
@@ -233,7 +235,7 @@ class Learner:
             threads = _native.started_threads(threads, self.plan.step_flops(len(rows)))
         timed = pace.team > 1 or order is not None
         start = time.perf_counter() if timed else 0.0
-        if rule == "gradient":
+        if not update:
             gradients, state = self.gradients, self._no_state
         done: int
         done, hindered = self.native.train(
@@ -243,7 +245,7 @@ class Learner:
             gradients,
             state,
             self.loss_code,
-            _native.OPTIMIZERS[rule or self.optimizer.name],
+            _native.OPTIMIZERS[self.optimizer.name if update else "gradient"],
             settings,
             x,
             y,
@@ -260,15 +262,15 @@ class Learner:
         while hindered and done < steps:  # the team broke up
             some = min(pace.steps, steps - done)
             part = rows[done * batch_size : (done + some) * batch_size]
-            made = self.train(x, y, part, batch_size, step + done, settings, losses[done:], cap, rule)
+            made = self.train(x, y, part, batch_size, step + done, settings, losses[done:], cap, update)
             done, hindered = done + made, made == some
         if order is None:
             self.forget_large()
         return done
 
-    def pace(self, batch_size: int, cap: int, rule: str | None = None) -> Pace:
+    def pace(self, batch_size: int, cap: int, update: bool = True) -> Pace:
         """What is known of steps of so many rows on at most ``cap`` threads."""
-        key = batch_size, cap, rule
+        key = batch_size, cap, update
         pace = self._paces.get(key)
         if pace is None:
             guess = self.plan.step_flops(batch_size) / FIRST_RATE
@@ -276,7 +278,7 @@ class Learner:
             _keep(self._paces, key, pace, KEPT_PACES)
         return pace
 
-    def prepare(self, batch_size: int, y: Real, threads: int) -> _Opened:
+    def prepare(self, batch_size: int, y: Array, threads: int) -> _Opened:
         """A workspace for steps of one shape, kept for later calls; refused where memory does not suffice."""
         shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
         return self._training_spaces.get(shape) or self._open_training(shape)
@@ -293,7 +295,7 @@ class Learner:
         _keep(self._training_spaces, shape, opened, KEPT_SPACES)
         return opened
 
-    def update(self, x: Real, y: Real, threads: int) -> float:
+    def update(self, x: Array, y: Array, threads: int) -> float:
         """One update on all rows as one batch; gives the loss before it."""
         call = [get_ident()]
         try:  # as in exclusive, without what a call through a wrapper costs one step of a small network
@@ -315,7 +317,7 @@ class Learner:
             if self in calls and calls[self] is call:
                 del calls[self]
 
-    def _refuse_update(self, x: Real, y: Real, loss: float) -> NoReturn:
+    def _refuse_update(self, x: Array, y: Array, loss: float) -> NoReturn:
         self.refuse_nonfinite(x, y)
         reason = f"the loss is {loss}: nothing was updated"
         if not _check.is_finite(self.parameters, self.dtype):
@@ -323,11 +325,11 @@ class Learner:
         raise FloatingPointError(f"{reason}; {self.remedies}")
 
     @exclusive
-    def differentiate(self, x: Real, y: Real, threads: int) -> tuple[float, Real]:
+    def differentiate(self, x: Array, y: Array, threads: int) -> tuple[float, Array]:
         """The loss over all rows, and a copy of its gradient, which goes into ``gradients``."""
         losses = np.empty(1)
         settings = np.array([float(self.loss.reduction == "sum"), 0.0])  # no update, no learning rate
-        if not self.train(x, y, None, len(x), 0, settings, losses, threads, "gradient"):
+        if not self.train(x, y, None, len(x), 0, settings, losses, threads, update=False):
             self.refuse_nonfinite(x, y)
             raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {self.remedies}")
         return float(losses[0]), self.gradients.copy()
@@ -338,7 +340,7 @@ class Learner:
             self._training_spaces.clear()
             self._has_large_space = False
 
-    def refuse_nonfinite(self, x: Real, y: Real | None) -> None:
+    def refuse_nonfinite(self, x: Array, y: Array | None) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
         _check.finite(x, self.dtype, "x")
         if y is not None:
@@ -348,7 +350,7 @@ class Learner:
         """Whether every parameter and all of the optimiser's state is a finite number."""
         return self.examine(self.parameters, threads) and self.examine(self.state, threads)
 
-    def examine(self, values: Real, threads: int, copy: Real | None = None) -> bool:
+    def examine(self, values: Array, threads: int, copy: Array | None = None) -> bool:
         """Whether all values are finite; copied, too, where there is room for a copy."""
         flops = ELEMENT_FLOPS * values.size
         if _native.worthwhile_threads(threads, flops) < threads:
@@ -367,7 +369,7 @@ class Learner:
         self._snapshot.take(self, (*counts, None, 0), blank, threads)
         return self._snapshot
 
-    def predict(self, x: Real, threads: int) -> Real:
+    def predict(self, x: Array, threads: int) -> Array:
         """The last layer's output for every row."""
         rows = len(x)
         output = np.empty((rows, self.plan.out_features), self.dtype)
@@ -378,7 +380,7 @@ class Learner:
             self._forward(x, None, first, output[first : first + self._part], threads)
         return output
 
-    def evaluate(self, x: Real, y: Real, threads: int) -> dict[str, float]:
+    def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
         """The loss over all rows and the metrics that belong to it."""
         rows = len(x)
         total = 0.0
@@ -392,7 +394,7 @@ class Learner:
         loss = total / self.loss.divisor(rows, self.plan.out_features)
         return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
 
-    def _forward(self, x: Real, y: Real | None, first: int, output: Real, threads: int) -> float:
+    def _forward(self, x: Array, y: Array | None, first: int, output: Array, threads: int) -> float:
         rows = len(output)
         team = self.plan.evaluation_threads(rows, threads)
         target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
@@ -427,7 +429,7 @@ class Learner:
         return stages, (workspace, space.width, space.block, space.packed), pace, stays
 
 
-def _written(array: Real) -> Real:
+def _written(array: Array) -> Array:
     """The array, or nothing of one that is blank: never written to, perhaps, it takes no memory yet."""
     return array[:0] if is_blank(array) else array
 

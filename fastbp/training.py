@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastbp import _check, _native
 from fastbp.exclusive import exclusive
-from fastbp.learner import Learner, Real
+from fastbp.learner import Array, Learner
 from fastbp.metrics import History
 from fastbp.snapshot import Progress, Snapshot
 
@@ -26,13 +26,13 @@ SNAPSHOT_STEPS, SNAPSHOT_ROWS = 256, 8192  # a copy of everything after so many 
 @exclusive
 def fit(
     learner: Learner,
-    x: Real,
-    y: Real,
+    x: Array,
+    y: Array,
     *,
     epochs: int,
     batch_size: int,
     shuffle: bool,
-    validation: tuple[Real, Real] | None,
+    validation: tuple[Array, Array] | None,
     threads: int,
     verbose: bool | None,
 ) -> History:
@@ -47,7 +47,7 @@ def fit(
     return history
 
 
-def _train_epochs(run: _Run, epochs: int, validation: tuple[Real, Real] | None) -> None:
+def _train_epochs(run: _Run, epochs: int, validation: tuple[Array, Array] | None) -> None:
     """The epochs of a call, with their losses and validation in its history."""
     learner, history, bar = run.learner, run.history, run.bar
     first_epoch = learner.counts[1]
@@ -76,8 +76,8 @@ class _Run:
     def __init__(
         self,
         learner: Learner,
-        x: Real,
-        y: Real,
+        x: Array,
+        y: Array,
         batch_size: int,
         shuffle: bool,
         threads: int,

@@ -309,7 +309,7 @@ THRESHOLDS = {
     (module, name): getattr(module, name)
     for module, name in (
         (_native, "FLOPS_PER_THREAD"),
-        (learner, "PART_ROWS"),
+        (learner, "EVALUATED_ROWS"),
         (training, "SNAPSHOT_STEPS"),
         (training, "SNAPSHOT_ROWS"),
     )
