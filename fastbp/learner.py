@@ -46,9 +46,8 @@ class Learner:
     Takes the layers over: their parameters and gradients become views into its flat vectors.
     """
 
-    remedies = (
-        "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"  # for a bad loss
-    )
+    # For a loss that is not finite.
+    remedies = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 
     def __init__(
         self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
@@ -66,9 +65,8 @@ class Learner:
         self.optimizer = optimizer
         self.parameters: Array = _plan.aligned_zeros(count, dtype)
         self.gradients: Array = _plan.aligned_zeros(count, dtype)
-        self.state: Array = _plan.aligned_zeros(optimizer.slots * count, dtype).reshape(
-            optimizer.slots, count
-        )
+        slots = optimizer.slots
+        self.state: Array = _plan.aligned_zeros(slots * count, dtype).reshape(slots, count)
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
