@@ -65,23 +65,23 @@ def features(
 ) -> NDArray[Any]:
     """``x`` as an array (samples, columns) with at least one row; None: any number of columns but 0."""
     array = numeric(x, argument)
-    if array.ndim != 2:
+    shape = array.shape
+    if len(shape) != 2:
         hint = ""
-        if array.shape == (columns,):
+        if shape == (columns,):
             hint = f"; one sample is {argument}[None, :]"
-        elif array.ndim == 1 and columns == 1:
+        elif len(shape) == 1 and columns == 1:
             hint = f"; samples of one feature are {argument}[:, None]"
         raise ValueError(
-            f"{argument} has {_count(array.ndim, 'dimension')}, expected 2: (samples, features){hint}"
+            f"{argument} has {_count(len(shape), 'dimension')}, expected 2: (samples, features){hint}"
         )
     if columns is None:
-        columns = max(1, array.shape[1])
-    if array.shape[1] != columns:
+        columns = max(1, shape[1])
+    if shape[1] != columns:
         raise ValueError(
-            f"{argument} has {_count(array.shape[1], 'column')}, "
-            f"but {taker} takes {_count(columns, 'feature')}"
+            f"{argument} has {_count(shape[1], 'column')}, but {taker} takes {_count(columns, 'feature')}"
         )
-    if array.shape[0] == 0:
+    if shape[0] == 0:
         raise ValueError(f"{argument} has no rows")
     return array
 
@@ -97,14 +97,14 @@ def targets(
     samples, argument = names
     array = numeric(y, argument, kind)
     shape = array.shape
-    if array.ndim not in (1, 2):
-        dimensions = _count(array.ndim, "dimension")
+    if len(shape) not in (1, 2):
+        dimensions = _count(len(shape), "dimension")
         raise ValueError(f"{argument} has {dimensions}, expected {_shapes(rows, outputs, kind)}")
     if shape[0] != rows:
         raise ValueError(f"{argument} has {_count(shape[0], 'row')}, but {samples} has {rows}")
-    if kind == "class" and array.ndim == 1:
+    if kind == "class" and len(shape) == 1:
         _refuse_bad_labels(array, outputs, argument)
-    elif (shape[1] if array.ndim == 2 else 1) != outputs:
+    elif (shape[1] if len(shape) == 2 else 1) != outputs:
         hint = f"; these labels are {argument}[:, 0]" if kind == "class" and shape[1:] == (1,) else ""
         raise ValueError(f"{argument} has shape {shape}, expected {_shapes(rows, outputs, kind)}{hint}")
     elif kind != "real":

@@ -4,8 +4,8 @@
 compiled for both, and listed in ``fastbp._native.GENERIC``; ``kernels(dtype)`` there picks the specialisation
 once, so that no call pays for the choice.  Every array is C-contiguous unless said otherwise; ``x`` and
 ``y`` may be any strided array of numbers of rank one or two, and are converted a batch at a time.  What does
-not change from call to call can be handed over as memoryviews, which `open_training` and `open_evaluation`
-make.
+not change from call to call is looked at once, by `open_training` and `open_evaluation`: that would be a
+tenth of a call on one sample.
 """
 
 from typing import Any, Final
@@ -18,54 +18,81 @@ LOSSES: Final[dict[str, int]]
 OPTIMIZERS: Final[dict[str, int]]
 STAGE_KINDS: Final[dict[str, int]]
 STAGE_FIELDS: Final[tuple[str, ...]]
-LAYOUT_FIELDS: Final[tuple[str, ...]]
 CLOCK_FIELDS: Final[tuple[str, ...]]
 BUILD: Final[dict[str, Any]]
 
 _Real = NDArray[np.float32] | NDArray[np.float64]
 
-def train(
+class Rule:
+    """How parameters are updated in an epoch; "gradient": not at all, the gradient is stored."""
+
+    def __init__(
+        self,
+        optimizer: str,
+        *,
+        lr: float = 0,
+        momentum: float = 0,
+        nesterov: bool = False,
+        beta1: float = 0,
+        beta2: float = 0,
+        epsilon: float = 0,
+    ) -> None: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def updates(self) -> bool: ...
+
+class Training:
+    """Steps of one shape, opened."""
+
+class Evaluation:
+    """Evaluations of one shape, opened."""
+
+def open_training(
     stages: NDArray[np.int64],
-    layout: NDArray[np.int64],
+    layout: dict[str, int],
+    all_rows: NDArray[np.int64],
     parameters: _Real,
     gradients: _Real,
     state: _Real,
+    workspace: _Real,
     loss: int,
-    optimizer: int,
-    settings: NDArray[np.float64],
+    summed: bool,
+    target_columns: int,
+    threads: int,
+) -> Training: ...
+def train(
+    opened: Training,
+    moved: _Real,
+    rule: Rule,
     x: NDArray[Any],
     y: NDArray[Any],
-    order: NDArray[np.int64],
-    batch_size: int,
+    order: NDArray[np.int64] | None,
     step: int,
-    workspace: _Real,
     losses: NDArray[np.float64],
     threads: int,
     clock: NDArray[np.float64] | None = None,
 ) -> tuple[int, bool]: ...
-def evaluate(
+def open_evaluation(
     stages: NDArray[np.int64],
     parameters: _Real,
     loss: int,
-    x: NDArray[Any],
-    y: NDArray[Any] | None,
-    first: int,
-    output: _Real,
     workspace: _Real,
+    rows: int,
+    target_columns: int,
     width: int,
     block: int,
     packed: int,
     threads: int,
+) -> Evaluation: ...
+def evaluate(
+    opened: Evaluation,
+    x: NDArray[Any],
+    y: NDArray[Any] | None,
+    first: int,
+    output: _Real,
+    threads: int,
 ) -> tuple[float, bool]: ...
-def open_training(
-    stages: NDArray[np.int64],
-    layout: NDArray[np.int64],
-    order: NDArray[np.int64],
-    gradients: _Real,
-    state: _Real,
-    workspace: _Real,
-) -> tuple[Any, ...]: ...
-def open_evaluation(stages: NDArray[np.int64], workspace: _Real) -> tuple[Any, ...]: ...
 def packing(stages: NDArray[np.int64], parameters: _Real, rows: int) -> int: ...
 def dense_forward(x: _Real, weight: _Real, bias: _Real, z: _Real, threads: int) -> None: ...
 def dense_backward(
@@ -93,8 +120,7 @@ def update(
     parameters: _Real,
     gradients: _Real,
     state: _Real,
-    optimizer: int,
-    settings: NDArray[np.float64],
+    rule: Rule,
     step: int,
     loss: float,
     losses: NDArray[np.float64],

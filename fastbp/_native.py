@@ -83,13 +83,11 @@ _LOST_THREADS = _has_lost_threads()
 core, level = _load()
 ACTIVATIONS: dict[str, int] = core.ACTIVATIONS
 LOSSES: dict[str, int] = core.LOSSES
-OPTIMIZERS: dict[str, int] = core.OPTIMIZERS
 STAGE_KINDS: dict[str, int] = core.STAGE_KINDS
 STAGE_FIELDS: tuple[str, ...] = core.STAGE_FIELDS
-LAYOUT_FIELDS: tuple[str, ...] = core.LAYOUT_FIELDS
 CLOCK_FIELDS: tuple[str, ...] = core.CLOCK_FIELDS
 BUILD: dict[str, Any] = core.BUILD
-shuffle, openmp_limit = core.shuffle, core.openmp_limit
+Rule, shuffle, openmp_limit = core.Rule, core.shuffle, core.openmp_limit
 
 
 @cache

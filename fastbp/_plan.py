@@ -61,7 +61,7 @@ class TrainingSpace(Space):
     """What a step needs beside the network: stages with offsets, and the layout of the rest."""
 
     stages: NDArray[np.int64]
-    layout: NDArray[np.int64]
+    layout: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -129,22 +129,21 @@ class Plan:
         partials = self._partials(batch_size)
         block = self._block(batch_size, partials)
         rows = threads * block if partials else batch_size  # that have their place at a time
-        places = {"input": offsets.take(2 * rows * input_row), "input_row": input_row}
-        places["block"], places["faults"] = block, offsets.take(rows)
-        places["target"] = offsets.take(rows * target_columns)
+        layout = {"input": offsets.take(2 * rows * input_row), "input_row": input_row}
+        layout["block"], layout["faults"] = block, offsets.take(rows)
+        layout["target"] = offsets.take(rows * target_columns)
         for s in range(len(stages)):
             row = self._padded(int(columns["outputs"][s]))
             columns["row"][s] = row
             columns["output"][s] = offsets.take(rows * row)
             columns["delta"][s] = offsets.take(rows * row)
-        places["values"] = offsets.take(self._float64(batch_size))
-        places["sums"] = offsets.take(rows)
+        layout["values"] = offsets.take(self._float64(batch_size))
+        layout["sums"] = offsets.take(rows)
         together = block if partials else batch_size  # rows that a product of phase 2 sums over
-        places["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, together)
-        places["scratch"] = offsets.take(threads * places["scratch_row"])
-        places["partials"], places["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
-        places["partial"] = offsets.take(partials * places["partial_row"])
-        layout = np.array([places[name] for name in _native.LAYOUT_FIELDS], dtype=np.int64)
+        layout["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, together)
+        layout["scratch"] = offsets.take(threads * layout["scratch_row"])
+        layout["partials"], layout["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
+        layout["partial"] = offsets.take(partials * layout["partial_row"])
         return TrainingSpace(offsets.total, self.dtype, stages, layout)
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:

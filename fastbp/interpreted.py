@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, _native, metrics
 from fastbp.architectures import widths
+from fastbp.evaluator import Array
 from fastbp.layers import Arrays, Layer
-from fastbp.learner import ELEMENT_FLOPS, Array, Learner
+from fastbp.learner import ELEMENT_FLOPS, Learner
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
@@ -96,11 +97,15 @@ class InterpretedLearner(Learner):
         self._scored = wrapped[:-1] if logits and not self._scores_in_python else wrapped
         # The lowest layer with parameters: none below it needs the derivative by its output.
         self._first = next(number for number, places in enumerate(self.plan.slices) if places)
-        self._optimizer_code = _native.OPTIMIZERS[optimizer.name]
 
     def prepare(self, batch_size: int, y: Array, threads: int) -> tuple[()]:
         _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
         return ()
+
+    def train_once(
+        self, x: Array, y: Array, rule: Any, step: int, losses: NDArray[np.float64], cap: int
+    ) -> int:
+        return self.train(x, y, None, len(x), rule, step, losses, cap)
 
     def train(
         self,
@@ -108,14 +113,13 @@ class InterpretedLearner(Learner):
         y: Array,
         order: NDArray[np.int64] | None,
         batch_size: int,
+        rule: Any,
         step: int,
-        settings: NDArray[np.float64],
         losses: NDArray[np.float64],
         cap: int,
-        update: bool = True,
     ) -> int:
         start = time.perf_counter()
-        pace = self.pace(batch_size, cap, update)
+        pace = self.pace(batch_size, cap, rule.updates)
         threads = pace.threads  # at the most: each layer decides for itself
         self.prepare(batch_size, y, threads)
         rows = len(x) if order is None else len(order)
@@ -126,17 +130,16 @@ class InterpretedLearner(Learner):
             for batch in range(batches):
                 span = slice(batch * batch_size, (batch + 1) * batch_size)
                 loss = self._propagate(x, y, span if order is None else order[span], threads)
-                if not update or not math.isfinite(loss):
+                if not rule.updates or not math.isfinite(loss):
                     losses[batch] = loss
                 if not math.isfinite(loss):
                     return batch
-                if update:
+                if rule.updates:
                     self.native.update(
                         self.parameters,
                         self.gradients,
                         self.state,
-                        self._optimizer_code,
-                        settings,
+                        rule,
                         step + batch,
                         loss,
                         losses,

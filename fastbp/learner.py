@@ -6,41 +6,32 @@ import math
 import time
 from collections.abc import Sequence
 from threading import get_ident
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastbp import _check, _native, _plan, metrics
+from fastbp import _check, _native, _plan
+from fastbp.evaluator import FIRST_RATE, KEPT_SPACES, Array, Evaluator, Shape, make_room
 from fastbp.exclusive import BUSY, calls, exclusive
 from fastbp.layers import Layer
 from fastbp.losses import Loss
 from fastbp.metrics import History
 from fastbp.optimizers import Optimizer
-from fastbp.pace import SLICE_SECONDS, Pace
+from fastbp.pace import Pace
 from fastbp.snapshot import Progress, Snapshot, is_blank
 
-FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
-EVALUATED_ROWS, EVALUATED_OUTPUTS = 65536, 1 << 19  # together at most: outputs stay under a few MB
 OVERFLOWED = "parameters or optimiser state are not finite, an earlier update overflowed: reset() starts anew"
 EXAMINED_STEPS = 256  # single updates until all is looked at: what has overflowed may hide from the losses
 ELEMENT_FLOPS = 10  # of a vector gone through once, roughly: whether a second thread pays
-KEPT_SPACES = 4  # calls of alternating shapes find theirs again
 KEPT_PACES = 64
-KEPT_BYTES = 32 << 20  # of a workspace, or 4 times the parameters: what is larger goes after the call
 
-Array = NDArray[Any]
-
-_Shape = tuple[int, int, int]  # rows, columns of the targets, threads
-_Opened = tuple[Any, ...]  # what calls of one shape have in common, as memoryviews and numbers
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 _NO_COUNTS = (0, 0)
-_UNTRAINED = np.full(1, math.nan)
+_NO_UPDATE = _native.Rule("gradient")
 _NO_EPOCH = -1  # batches that never are as many as an epoch has
 
 
-class Learner:
+class Learner(Evaluator):
     """The numbers of one network that training moves, and the native calls that move them.
 
     Takes the layers over: their parameters and gradients become views into its flat vectors.
@@ -55,15 +46,9 @@ class Learner:
         count = sum(math.prod(shape) for layer in layers for shape in layer._shapes().values())
         size = count * dtype.itemsize * (2 + optimizer.slots)
         _check.memory(size, f"a network of {count:,} parameters with gradients and optimiser state")
-        plan = _plan.lower(layers, dtype)
+        super().__init__(_plan.lower(layers, dtype), loss)
         self.layers = layers
-        self.plan = plan
-        self.dtype = dtype
-        self.native = _native.kernels(dtype)
-        self.loss = loss
-        self.loss_code = _native.LOSSES.get(loss.name, -1)
         self.optimizer = optimizer
-        self.parameters: Array = _plan.aligned_zeros(count, dtype)
         self.gradients: Array = _plan.aligned_zeros(count, dtype)
         slots = optimizer.slots
         self.state: Array = _plan.aligned_zeros(slots * count, dtype).reshape(slots, count)
@@ -73,18 +58,13 @@ class Learner:
         self._forward_counts: tuple[int, int] | None = None  # when the last forward ran through all layers
         self.clock: NDArray[np.float64] | None = None  # where the core adds up what its phases took
         self._paces: dict[tuple[int, int, bool], Pace] = {}
-        self._no_gradients: Array = np.empty(0, dtype)
-        self._no_state: Array = np.empty((0, count), dtype)
         self._snapshot: Snapshot | None = None
-        self._constant_settings: NDArray[np.float64] | None = None
+        self._constant_rule: Any = None  # unless lr is a function
         self.go_on_with(optimizer)
-        largest = min(EVALUATED_ROWS, -(-EVALUATED_OUTPUTS // plan.out_features))
-        self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
-        self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
-        self._training_spaces: dict[_Shape, _Opened] = {}
-        self._has_large_space = False  # among them
-        self._evaluation_spaces: dict[_Shape, _Opened] = {}
-        for layer, slices in zip(layers, plan.slices, strict=True):
+        self._trainings: dict[Shape, Any] = {}  # the core's, each with its workspace
+        self._has_large_training = False  # among them
+        self._single_loss = np.empty(1)
+        for layer, slices in zip(layers, self.plan.slices, strict=True):
             parameters, gradients = (
                 {name: vector[span].reshape(shape) for name, (span, shape) in slices.items()}
                 for vector in (self.parameters, self.gradients)
@@ -119,8 +99,8 @@ class Learner:
                 f"optimizer is {optimizer!r}, which cannot go on from what {self.optimizer!r} remembers: "
                 "build a network with it, and assign to its parameters[:]"
             )
-        constant = None if callable(optimizer.lr) else self._settings_of(optimizer)
-        self.optimizer, self._constant_settings = optimizer, constant
+        constant = None if callable(optimizer.lr) else _rule_of(optimizer, 0)
+        self.optimizer, self._constant_rule = optimizer, constant
 
     @exclusive
     def reset(self, seed: int) -> None:
@@ -144,13 +124,6 @@ class Learner:
         for layer, follower in zip(self.layers, followers, strict=True):
             layer._draw(rng, follower)
 
-    def pair(
-        self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Data and targets, checked but for entries that are not finite: the core meets those as it reads."""
-        data = _check.features(x, self.plan.in_features, names[0])
-        return data, _check.targets(y, len(data), self.plan.out_features, self.loss.target, names)
-
     @property
     def counts(self) -> tuple[int, int]:
         """Updates made and epochs completed, true together at any moment.
@@ -164,15 +137,13 @@ class Learner:
         made = int(np.isfinite(losses).sum())
         return steps + made, epochs + (made == batches)
 
-    def settings(self) -> NDArray[np.float64]:
-        """The numbers that the core needs in the current epoch."""
-        if self._constant_settings is not None:
-            return self._constant_settings
-        return self._settings_of(self.optimizer)
+    def rule(self) -> Any:
+        """How the core is to update the parameters in the current epoch."""
+        return self._constant_rule or _rule_of(self.optimizer, self.counts[1])
 
-    def _settings_of(self, optimizer: Optimizer) -> NDArray[np.float64]:
-        reduction = float(self.loss.reduction == "sum")
-        return np.array([reduction, *optimizer.settings(self.counts[1])])
+    def moved_by(self, rule: Any) -> Array:
+        """What a rule changes."""
+        return self.parameters if rule.updates else self.gradients
 
     def moment(self) -> dict[str, Any]:
         """Copies of the numbers, all of one moment; the thread that trains may ask, between native calls."""
@@ -207,91 +178,97 @@ class Learner:
             dx = layer._backward(dx, threads)
         return dx
 
+    def train_once(
+        self, x: Array, y: Array, rule: Any, step: int, losses: NDArray[np.float64], cap: int
+    ) -> int:
+        """Train on all rows as one batch, as `train`; threads and time are no matter where there is one."""
+        rows = len(x)
+        done: int
+        if cap == 1:
+            training, moved = self.prepare(rows, y, 1), self.moved_by(rule)
+            done, _ = self.native.train(training, moved, rule, x, y, None, step, losses, 1, self.clock)
+        else:
+            done = self.train(x, y, None, rows, rule, step, losses, cap)
+        if self._has_large_training:
+            self.forget_large()
+        return done
+
     def train(
         self,
         x: Array,
         y: Array,
         order: NDArray[np.int64] | None,
         batch_size: int,
+        rule: Any,
         step: int,
-        settings: NDArray[np.float64],
         losses: NDArray[np.float64],
         cap: int,
-        update: bool = True,
     ) -> int:
         """Train on the rows in ``order``, batch by batch; how many until a loss was not finite.
 
-        ``order`` None: on all as one batch.  Without ``update`` the gradient is stored.
+        ``order`` None: on all as one batch.
         What a team leaves that breaks up, since its threads are kept waiting, goes on as the pace says.
         """
-        pace = self.pace(batch_size, cap, update)
-        stages, layout, all_rows, gradients, state, workspace = self.prepare(batch_size, y, pace.team)
-        rows = all_rows if order is None else order
-        steps = 1 if order is None else -(-len(rows) // batch_size)
+        pace = self.pace(batch_size, cap, rule.updates)
+        training, moved = self.prepare(batch_size, y, pace.team), self.moved_by(rule)
+        rows = batch_size if order is None else len(order)
+        steps = -(-rows // batch_size)
         threads = pace.threads
         if threads > 1:
-            threads = _native.started_threads(threads, self.plan.step_flops(len(rows)))
+            threads = _native.started_threads(threads, self.plan.step_flops(rows))
         timed = pace.team > 1 or order is not None
         start = time.perf_counter() if timed else 0.0
-        if not update:
-            gradients, state = self.gradients, self._no_state
         done: int
         done, hindered = self.native.train(
-            stages,
-            layout,
-            self.parameters,
-            gradients,
-            state,
-            self.loss_code,
-            _native.OPTIMIZERS[self.optimizer.name if update else "gradient"],
-            settings,
-            x,
-            y,
-            rows,
-            batch_size,
-            step,
-            workspace,
-            losses,
-            threads,
-            self.clock,
+            training, moved, rule, x, y, order, step, losses, threads, self.clock
         )
         if timed and (hindered or done == steps):  # else fewer were done in that time
             pace.took(threads, done, start, hindered)
         while hindered and done < steps:  # the team broke up
             some = min(pace.steps, steps - done)
-            part = rows[done * batch_size : (done + some) * batch_size]
-            made = self.train(x, y, part, batch_size, step + done, settings, losses[done:], cap, update)
+            part = None if order is None else order[done * batch_size : (done + some) * batch_size]
+            made = self.train(x, y, part, batch_size, rule, step + done, losses[done:], cap)
             done, hindered = done + made, made == some
-        if order is None:
-            self.forget_large()
         return done
 
-    def pace(self, batch_size: int, cap: int, update: bool = True) -> Pace:
+    def pace(self, batch_size: int, cap: int, updates: bool = True) -> Pace:
         """What is known of steps of so many rows on at most ``cap`` threads."""
-        key = batch_size, cap, update
+        key = batch_size, cap, updates
         pace = self._paces.get(key)
         if pace is None:
             guess = self.plan.step_flops(batch_size) / FIRST_RATE
             pace = Pace(self.plan.training_threads(batch_size, cap), guess)
-            _keep(self._paces, key, pace, KEPT_PACES)
+            make_room(self._paces, KEPT_PACES)
+            self._paces[key] = pace
         return pace
 
-    def prepare(self, batch_size: int, y: Array, threads: int) -> _Opened:
-        """A workspace for steps of one shape, kept for later calls; refused where memory does not suffice."""
+    def prepare(self, batch_size: int, y: Array, threads: int) -> Any:
+        """The core's training of one shape, kept for later calls; refused where memory does not suffice."""
         shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
-        return self._training_spaces.get(shape) or self._open_training(shape)
+        return self._trainings.get(shape) or self._open_training(shape)
 
-    def _open_training(self, shape: _Shape) -> _Opened:
-        space = self.plan.training_space(*shape)
-        size = space.nbytes + 8 * shape[0]  # with the rows' order
-        _check.memory(size, f"a batch of {shape[0]} rows")
-        self._has_large_space |= size > self._kept_bytes
-        all_rows = np.arange(shape[0], dtype=np.int64)
-        opened: _Opened = self.native.open_training(
-            space.stages, space.layout, all_rows, self._no_gradients, self.state, space.array
+    def _open_training(self, shape: Shape) -> Any:
+        rows, target_columns, threads = shape
+        space = self.plan.training_space(rows, target_columns, threads)
+        size = space.nbytes + 8 * rows  # with the rows' order
+        _check.memory(size, f"a batch of {rows} rows")
+        self._has_large_training |= size > self._kept_bytes
+        training = self.native.open_training(
+            space.stages,
+            space.layout,
+            np.arange(rows, dtype=np.int64),
+            self.parameters,
+            self.gradients,
+            self.state,
+            space.array,
+            self.loss_code,
+            self.loss.reduction == "sum",
+            target_columns,
+            threads,
         )
-        _keep(self._training_spaces, shape, opened, KEPT_SPACES)
-        return opened
+        make_room(self._trainings, KEPT_SPACES)
+        self._trainings[shape] = training
+        return training
 
     def update(self, x: Array, y: Array, threads: int) -> float:
         """One update on all rows as one batch; gives the loss before it."""
@@ -299,11 +276,12 @@ class Learner:
         try:  # as in exclusive, without what a call through a wrapper costs one step of a small network
             if calls.setdefault(self, call) is not call:
                 raise RuntimeError(BUSY)
-            losses = _UNTRAINED.copy()
-            settings = self.settings()
+            rule, losses = self.rule(), self._single_loss
             steps, epochs = self.counts
+            self.progress = steps, epochs, None, 0  # it may have been counted by what is used anew
+            losses[0] = math.nan
             self.progress = steps, epochs, losses, _NO_EPOCH
-            done = self.train(x, y, None, len(x), steps, settings, losses, threads)
+            done = self.train_once(x, y, rule, steps, losses, threads)
             if done:
                 self.progress = steps + 1, epochs, None, 0
                 if steps % EXAMINED_STEPS == EXAMINED_STEPS - 1 and not self.is_finite(threads):
@@ -326,23 +304,16 @@ class Learner:
     def differentiate(self, x: Array, y: Array, threads: int) -> tuple[float, Array]:
         """The loss over all rows, and a copy of its gradient, which goes into ``gradients``."""
         losses = np.empty(1)
-        settings = np.array([float(self.loss.reduction == "sum"), 0.0])  # no update, no learning rate
-        if not self.train(x, y, None, len(x), 0, settings, losses, threads, update=False):
+        if not self.train_once(x, y, _NO_UPDATE, 0, losses, threads):
             self.refuse_nonfinite(x, y)
             raise FloatingPointError(f"the loss is {losses[0]}: it has no gradient; {self.remedies}")
         return float(losses[0]), self.gradients.copy()
 
     def forget_large(self) -> None:
         """Let go of the workspaces, once there is one that is too large to keep."""
-        if self._has_large_space:
-            self._training_spaces.clear()
-            self._has_large_space = False
-
-    def refuse_nonfinite(self, x: Array, y: Array | None) -> None:
-        """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
-        _check.finite(x, self.dtype, "x")
-        if y is not None:
-            _check.finite(y, self.dtype, "y")
+        if self._has_large_training:
+            self._trainings.clear()
+            self._has_large_training = False
 
     def is_finite(self, threads: int) -> bool:
         """Whether every parameter and all of the optimiser's state is a finite number."""
@@ -367,76 +338,12 @@ class Learner:
         self._snapshot.take(self, (*counts, None, 0), blank, threads)
         return self._snapshot
 
-    def predict(self, x: Array, threads: int) -> Array:
-        """The last layer's output for every row."""
-        rows = len(x)
-        output = np.empty((rows, self.plan.out_features), self.dtype)
-        if rows <= self._part:
-            self._forward(x, None, 0, output, threads)
-            return output
-        for first in range(0, rows, self._part):
-            self._forward(x, None, first, output[first : first + self._part], threads)
-        return output
 
-    def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
-        """The loss over all rows and the metrics that belong to it."""
-        rows = len(x)
-        total = 0.0
-        measured = metrics.for_loss(self.loss.name)
-        output = np.empty((min(rows, self._part), self.plan.out_features), self.dtype)
-        for first in range(0, rows, self._part):
-            part = output[: rows - first]
-            total += self._forward(x, y, first, part, threads)
-            for metric in measured:
-                metric.update(part, y[first : first + self._part])
-        loss = total / self.loss.divisor(rows, self.plan.out_features)
-        return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
-
-    def _forward(self, x: Array, y: Array | None, first: int, output: Array, threads: int) -> float:
-        rows = len(output)
-        team = self.plan.evaluation_threads(rows, threads)
-        target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
-        capacity = 1 << (rows - 1).bit_length()  # calls with ever other numbers of rows share a space
-        shape = capacity, target_columns, team
-        # Taken out for the call, because several threads may predict at once.
-        opened = self._evaluation_spaces.pop(shape, None) or self._open_evaluation(shape)
-        stages, space, pace, stays = opened
-        threads = pace.threads
-        if threads > 1:
-            threads = _native.started_threads(threads, self.plan.evaluation_flops(rows))
-        start = time.perf_counter() if team > 1 else 0.0
-        total: float
-        total, finite = self.native.evaluate(
-            stages, self.parameters, self.loss_code, x, y, first, output, *space, threads
-        )
-        if team > 1:
-            pace.took(threads, rows, start)
-        if stays:
-            _keep(self._evaluation_spaces, shape, opened, KEPT_SPACES)
-        if not (finite and math.isfinite(total)):
-            self.refuse_nonfinite(x, y)
-        return total
-
-    def _open_evaluation(self, shape: _Shape) -> _Opened:
-        """A workspace for evaluations of one shape, and their pace, in rows."""
-        space = self.plan.evaluation_space(*shape)
-        _check.memory(space.nbytes, f"an evaluation of {shape[0]} rows")
-        stages, workspace = self.native.open_evaluation(self.plan.stages, space.array)
-        pace = Pace(shape[-1], self.plan.evaluation_flops(1) / FIRST_RATE)
-        stays = space.nbytes <= self._kept_bytes
-        return stages, (workspace, space.width, space.block, space.packed), pace, stays
+def _rule_of(optimizer: Optimizer, epoch: int) -> Any:
+    """The core's rule for an epoch."""
+    return _native.Rule(optimizer.name, **optimizer.settings(epoch))
 
 
 def _written(array: Array) -> Array:
     """The array, or nothing of one that is blank: never written to, perhaps, it takes no memory yet."""
     return array[:0] if is_blank(array) else array
-
-
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
-    """Keep a workspace or a pace, and let go of the one that has been there longest."""
-    if len(kept) >= most:
-        # All keys at once, which list does without a pause and tuple does not: an iterator fails when another
-        # thread gives back meanwhile; none may be left.
-        for kept_longest in list(kept)[:1]:
-            kept.pop(kept_longest, None)
-    kept[key] = value

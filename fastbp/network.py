@@ -238,7 +238,7 @@ class Network:
             where an activation hides it, within 256 calls, and wants a `reset`.
         """
         data, target = self._learner.pair(x, y)
-        return self._learner.update(data, target, _native.resolve_threads(threads))
+        return self._learner.update(data, target, self._learner.cap(threads, len(data)))
 
     def loss_and_gradient(
         self, x: ArrayLike, y: ArrayLike, threads: int | None = None
@@ -261,7 +261,7 @@ class Network:
             For data that does not fit; when the loss is not finite: `gradients` then keeps what it held.
         """
         data, target = self._learner.pair(x, y)
-        return self._learner.differentiate(data, target, _native.resolve_threads(threads))
+        return self._learner.differentiate(data, target, self._learner.cap(threads, len(data)))
 
     def graph(self, x: ArrayLike, y: ArrayLike) -> NetworkGraph:
         """The computational graph of the loss on a batch, run forward and backward; x and y as in `fit`.
@@ -311,7 +311,7 @@ class Network:
             For data that does not fit.
         """
         data = _check.features(x, self._in_features)
-        return self._learner.predict(data, _native.resolve_threads(threads))
+        return self._learner.predict(data, self._learner.cap(threads, len(data)))
 
     def evaluate(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> dict[str, float]:
         """The loss over all samples and the metric that belongs to it; errors as in `fit`.
@@ -327,7 +327,7 @@ class Network:
             "loss"; "rmse" for squared and absolute errors, "accuracy" for the cross entropies.
         """
         data, target = self._learner.pair(x, y)
-        return self._learner.evaluate(data, target, _native.resolve_threads(threads))
+        return self._learner.evaluate(data, target, self._learner.cap(threads, len(data)))
 
     def forward(self, x: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """The output, computed layer by layer, each of which keeps what its `backward` needs.
@@ -350,7 +350,7 @@ class Network:
             For data that does not fit.
         """
         data = _check.contiguous(_check.features(x, self._in_features), self._dtype, "x")
-        return self._learner.forward(data, _native.resolve_threads(threads))
+        return self._learner.forward(data, self._learner.cap(threads, len(data)))
 
     def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """Back propagation, layer by layer: the derivatives of the loss, given that by the last output.

@@ -44,8 +44,8 @@ class Optimizer:
             return _check.real_number(self.lr(epoch), f"lr({epoch})")
         return float(self.lr)
 
-    def settings(self, epoch: int) -> list[float]:
-        """The numbers that the core needs in an epoch, the learning rate first."""
+    def settings(self, epoch: int) -> dict[str, float]:
+        """What the core needs to know in an epoch, the learning rate first."""
         raise NotImplementedError(f"{type(self).__name__} does not define settings")
 
 
@@ -91,8 +91,9 @@ class SGD(Optimizer):
     def slots(self) -> int:
         return 1 if self.momentum else 0
 
-    def settings(self, epoch: int) -> list[float]:
-        return [self.learning_rate(epoch), float(self.momentum), float(self.nesterov)]
+    def settings(self, epoch: int) -> dict[str, float]:
+        lr, momentum = self.learning_rate(epoch), float(self.momentum)
+        return {"lr": lr, "momentum": momentum, "nesterov": self.nesterov}
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,9 @@ class Adam(Optimizer):
     def slots(self) -> int:
         return 2
 
-    def settings(self, epoch: int) -> list[float]:
-        return [self.learning_rate(epoch), float(self.beta1), float(self.beta2), float(self.epsilon)]
+    def settings(self, epoch: int) -> dict[str, float]:
+        lr, beta1, beta2 = self.learning_rate(epoch), float(self.beta1), float(self.beta2)
+        return {"lr": lr, "beta1": beta1, "beta2": beta2, "epsilon": float(self.epsilon)}
 
 
 NAMES: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam}

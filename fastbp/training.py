@@ -12,11 +12,11 @@ import sys
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastbp import _check, _native
+from fastbp.evaluator import Array
 from fastbp.exclusive import exclusive
-from fastbp.learner import Array, Learner
+from fastbp.learner import Learner
 from fastbp.metrics import History
 from fastbp.snapshot import Progress, Snapshot
 
@@ -105,8 +105,8 @@ class _Run:
         """Train on every row once; gives the epoch's loss."""
         learner = self.learner
         first_step, epoch = learner.counts
-        settings = learner.settings()  # first: a function lr that fails leaves everything as it was
-        self.lr = float(settings[1])
+        rule = learner.rule()  # first: a function lr that fails leaves everything as it was
+        self.lr = rule.lr
         if self.shuffle:
             _native.shuffle(self.order, learner.seed, epoch)
         self.losses.fill(math.nan)  # what stays NaN was not trained on
@@ -117,7 +117,7 @@ class _Run:
             step = first_step + done
             to_snapshot = self.snapshot_steps - step % self.snapshot_steps
             count = min(self.pace.steps, self.batches - done, to_snapshot)
-            finite = self._train_slice(done, count, step, settings)
+            finite = self._train_slice(done, count, rule, step)
             done += finite
             if finite < count:
                 self._refuse_nonfinite()
@@ -165,13 +165,11 @@ class _Run:
         where = f"in epoch {epoch} (counted from 0) with lr {self.lr:g}"
         raise FloatingPointError(f"{reason} {where}; {outcome}; {self.learner.remedies}")
 
-    def _train_slice(self, done: int, count: int, step: int, settings: NDArray[np.float64]) -> int:
+    def _train_slice(self, done: int, count: int, rule: Any, step: int) -> int:
         """Train ``count`` batches from batch ``done`` on; how many until a loss was not finite."""
         order = self.order[done * self.batch_size : (done + count) * self.batch_size]
         losses = self.losses[done : done + count]
-        finite = self.learner.train(
-            self.x, self.y, order, self.batch_size, step, settings, losses, self.threads
-        )
+        finite = self.learner.train(self.x, self.y, order, self.batch_size, rule, step, losses, self.threads)
         if self.bar is not None:
             self.bar.update(finite)
         return finite

@@ -12,10 +12,10 @@ from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
 from dense cimport PACKED_STRIDE, cut, dense_backward_share, worth_multiplying
 from dense cimport dense_forward as dense_forward_rows
-from evaluation cimport evaluate_rows
+from evaluation cimport evaluate_rows, evaluation
 from fetching cimport stretches
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
-from optimizers cimport ADAM, GRADIENT, MOMENTUM, SGD, SUMMED, rule_at, update_rule
+from optimizers cimport ADAM, GRADIENT, SGD, is_update, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
@@ -59,10 +59,6 @@ OPTIMIZERS = {"gradient": GRADIENT, "sgd": SGD, "adam": ADAM}
 STAGE_KINDS = {"elementwise": ELEMENTWISE, "dense": DENSE}
 STAGE_FIELDS = (
     "kind", "activation", "inputs", "outputs", "weight", "bias", "output", "delta", "row", "propagates",
-)
-LAYOUT_FIELDS = (
-    "block", "input", "input_row", "faults", "target", "values", "sums", "scratch", "scratch_row",
-    "partials", "partial", "partial_row",
 )
 CLOCK_FIELDS = ("first phase", "first meeting", "second phase", "second meeting")
 BUILD = {
@@ -121,7 +117,7 @@ cdef int open_table(object array, Py_buffer* view, table* source) except -1:
     return 0
 
 
-cdef int open_network(network* net, const int64_t[:, ::1] stages, real[::1] parameters, int loss) except -1:
+cdef int open_network(network* net, const int64_t[:, ::1] stages, const real[::1] parameters, int loss) except -1:
     """Describe a network whose parameters lie where its stages say."""
     cdef const stage* s
     cdef ptrdiff_t i
@@ -130,7 +126,7 @@ cdef int open_network(network* net, const int64_t[:, ::1] stages, real[::1] para
     memset(net, 0, sizeof(network))
     net.stages = <const stage*>&stages[0, 0]
     net.count = stages.shape[0]
-    net.parameters = &parameters[0]
+    net.parameters = <void*>&parameters[0]  # a training asks whether they may be written to
     net.parameter_count = parameters.shape[0]
     net.loss = loss
     for i in range(net.count):
@@ -157,153 +153,11 @@ cdef int check_tables(const network* net, bint scored) except -1:
     return 0
 
 
-cdef int check_optimizer(int optimizer, const double* settings, ptrdiff_t given, ptrdiff_t slots) except -1:
-    """Refuse an optimiser without the room or the settings it needs."""
-    cdef ptrdiff_t wanted = 0
-    if optimizer != GRADIENT and optimizer != SGD and optimizer != ADAM:
-        raise ValueError(f"optimizer is {optimizer}, expected one of {sorted(OPTIMIZERS.values())}")
-    if given < (5 if optimizer == ADAM else 4 if optimizer == SGD else 2):
-        raise ValueError(f"settings has {given} entries, too few for the optimiser")
-    if optimizer != GRADIENT:
-        wanted = 2 if optimizer == ADAM else settings[MOMENTUM] != 0
-    if slots < wanted:
-        raise ValueError(f"state has {slots} rows, expected {wanted}")
-    return 0
-
-
-cdef int check_training(const training* job, ptrdiff_t gradients, ptrdiff_t slots, ptrdiff_t settings) except -1:
-    """Refuse rows that x does not have, and an optimiser without the room or the settings it needs."""
-    cdef ptrdiff_t i
-    check_optimizer(job.optimizer, job.settings, settings, slots)
-    if job.optimizer == GRADIENT and gradients != job.net.parameter_count:
-        raise ValueError(f"gradients has {gradients} entries, expected {job.net.parameter_count}")
-    for i in range(job.rows):
-        if not 0 <= job.order[i] < job.net.x.rows:
-            raise ValueError(f"order[{i}] is {job.order[i]}, but x has {job.net.x.rows} rows")
-    return 0
-
-
-cdef int check_layout(const training* job, real[::1] workspace, int threads) except -1:
-    """Refuse a workspace that its parts do not fit into."""
-    cdef const stage* s
-    cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
-    cdef ptrdiff_t rows  # that have their place at a time
-    cdef bint fits = 0 < job.block <= batch and job.input_row >= job.net.x.columns
-    fits &= 0 <= min(
-        job.input, job.faults, job.target, job.values, job.sums, job.scratch, job.partials, job.partial, job.partial_row
-    ) and max(job.input_row, job.scratch_row, job.partials, job.partial_row if job.partials else 0) <= room
-    if not fits:
-        raise ValueError("layout has a place outside of the workspace, or a block larger than the batch")
-    rows = threads * job.block if job.partials else batch
-    fits &= job.input + 2 * rows * job.input_row <= room and job.faults + rows <= room
-    fits &= job.target + rows * job.net.y.columns <= room and job.sums + rows <= room
-    fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
-    fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
-        &job.net, &workspace[0], job.block if job.partials else batch
-    )
-    fits &= worth_multiplying(job.block) or not job.partials  # packing_size has no room for W in a block of one row
-    fits &= job.scratch + threads * job.scratch_row <= room
-    fits &= job.partial_row >= job.net.parameter_count or not job.partials
-    fits &= job.partial + job.partials * job.partial_row <= room
-    for i in range(job.net.count):
-        s = job.net.stages + i
-        fits &= min(s.output, s.delta) >= 0 and s.row <= room
-        fits &= s.row >= padded(s.outputs) and s.output + rows * s.row <= room and s.delta + rows * s.row <= room
-    fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
-    if not fits:
-        raise ValueError(f"workspace has {room} entries, too few or ill aligned for {threads} threads of {batch} rows")
-    return 0
-
-
-def packing(const int64_t[:, ::1] stages, real[::1] parameters, Py_ssize_t rows):
+def packing(const int64_t[:, ::1] stages, const real[::1] parameters, Py_ssize_t rows):
     """Elements that each thread needs to pack matrices into when so many rows run together."""
     cdef network net
     open_network(&net, stages, parameters, 0)
     return packing_size(&net, &parameters[0], rows)
-
-
-def open_training(
-    const int64_t[:, ::1] stages, const int64_t[::1] layout, const int64_t[::1] order, real[::1] gradients,
-    real[:, ::1] state, real[::1] workspace,
-):
-    """The same as memoryviews, which `train` takes without opening them anew: 0.1 us an array and call."""
-    return stages, layout, order, gradients, state, workspace
-
-
-def open_evaluation(const int64_t[:, ::1] stages, real[::1] workspace):
-    """The same as memoryviews, which `evaluate` takes without opening them anew."""
-    return stages, workspace
-
-
-cdef void train_member(
-    const training* job, real* workspace, team_gate* gate, team_watch* watch, ptrdiff_t* done, int thread, int team
-) noexcept nogil:
-    cdef uint64_t mode = float_mode_enter()
-    cdef ptrdiff_t batches = train_batches(job, workspace, gate, watch if thread == 0 else NULL, thread, team)
-    if thread == 0:
-        done[0] = batches
-    float_mode_leave(mode)
-
-
-def train(
-    const int64_t[:, ::1] stages, const int64_t[::1] layout, real[::1] parameters, real[::1] gradients,
-    real[:, ::1] state, int loss, int optimizer, const double[::1] settings, x, y, const int64_t[::1] order,
-    Py_ssize_t batch_size, int64_t step, real[::1] workspace, double[::1] losses, int threads,
-    double[:, ::1] clock=None,
-):
-    """Train on the rows that order names, batch by batch.
-
-    Returns the number of batches done, and whether the team broke up behind the last of them because its threads were
-    kept waiting for one another.  Otherwise there are fewer than all where a batch's loss was not finite, as it is
-    where a number of x or y is not.  That batch changed nothing, and losses holds its loss.  To each thread's row of
-    clock, as long as BUILD["clock"] says, the seconds of its CLOCK_FIELDS are added; what is trained row by row has
-    none.
-    """
-    cdef training job
-    cdef team_gate gate
-    cdef team_watch watch
-    cdef Py_buffer x_view, y_view
-    cdef ptrdiff_t done = 0
-    if order.shape[0] < 1 or batch_size < 1 or threads < 1 or layout.shape[0] != len(LAYOUT_FIELDS):
-        raise ValueError("order, batch_size, threads and layout must not be empty")
-    if losses.shape[0] < ceil_div(order.shape[0], batch_size):
-        raise ValueError(f"losses has {losses.shape[0]} entries, too few for {order.shape[0]} rows")
-    if state.shape[0] and state.shape[1] != parameters.shape[0]:
-        raise ValueError(f"state has {state.shape[1]} columns, expected {parameters.shape[0]}")
-    if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):
-        raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
-    open_network(&job.net, stages, parameters, loss)
-    job.gradients = &gradients[0] if gradients.shape[0] else NULL
-    job.state = &state[0, 0] if state.shape[0] else &parameters[0]  # some address to count from
-    job.optimizer, job.settings, job.summed = optimizer, &settings[0], settings[SUMMED] != 0
-    job.order, job.rows, job.batch_size, job.step = &order[0], order.shape[0], batch_size, step
-    job.block, job.input, job.input_row, job.faults, job.target = layout[0], layout[1], layout[2], layout[3], layout[4]
-    job.values, job.sums, job.scratch, job.scratch_row = layout[5], layout[6], layout[7], layout[8]
-    job.partials, job.partial, job.partial_row = layout[9], layout[10], layout[11]
-    job.shared = threads > 1
-    job.losses = &losses[0]
-    job.clock = &clock[0, 0] if clock is not None else NULL
-    team_gate_init(&gate, threads)
-    watch.kept_waiting = 0
-    open_table(x, &x_view, &job.net.x)
-    try:
-        open_table(y, &y_view, &job.net.y)
-        try:
-            check_tables(&job.net, True)
-            check_training(&job, gradients.shape[0], state.shape[0], settings.shape[0])
-            check_layout(&job, workspace, threads)
-            with nogil:
-                if threads == 1:
-                    train_member(&job, &workspace[0], &gate, &watch, &done, 0, 1)
-                else:
-                    team_watch_start(&watch)
-                    with parallel(num_threads=threads):
-                        train_member(&job, &workspace[0], &gate, &watch, &done, team_rank(), team_size())
-        finally:
-            PyBuffer_Release(&y_view)
-    finally:
-        PyBuffer_Release(&x_view)
-    return done, done > 0 and team_breaks_up(&gate, done - 1)
 
 
 def find_nonfinite(x, real[::1] scratch):
@@ -414,5 +268,6 @@ def shuffle(int64_t[::1] order, uint64_t seed, uint64_t epoch):
             shuffle_rows(&order[0], order.shape[0], seed, epoch)
 
 
+include "core_training.pxi"
 include "core_evaluation.pxi"
 include "core_layers.pxi"

@@ -1,52 +1,80 @@
 # The door for predictions and losses, a part of core.pyx.
 
 
+cdef class Evaluation:
+    """Evaluations of one shape: the network and the places in the workspace, looked at once for every call."""
+    cdef evaluation job  # but for what a call brings
+    cdef void* workspace
+    cdef ptrdiff_t rows, itemsize
+    cdef int threads
+    cdef tuple arrays  # that all of it points into
+
+
+def open_evaluation(
+    const int64_t[:, ::1] stages, const real[::1] parameters, int loss, real[::1] workspace, Py_ssize_t rows,
+    Py_ssize_t target_columns, Py_ssize_t width, Py_ssize_t block, Py_ssize_t packed, int threads,
+):
+    """An `Evaluation` of at most so many rows on at most so many threads; target_columns 0: of their output alone.
+
+    workspace holds, for each thread, two blocks of rows of ``width`` elements, their targets, a sum a row and
+    ``packed`` elements, as many as `packing` says; and behind all, where there are targets, a loss a row in float64.
+    """
+    cdef Evaluation opened = Evaluation.__new__(Evaluation)
+    cdef evaluation* job = &opened.job
+    cdef ptrdiff_t widest, values = rows * <ptrdiff_t>(sizeof(double) // sizeof(real)) if target_columns else 0, i
+    open_network(&job.net, stages, parameters, loss)
+    widest = job.net.stages[0].inputs
+    for i in range(job.net.count):
+        widest = max(widest, job.net.stages[i].outputs)
+    job.net.y.columns, job.width, job.block, job.packed = target_columns, width, block, packed
+    job.share = padded(block * (2 * width + target_columns + 1)) + packed
+    if min(rows, block, threads) < 1 or target_columns < 0 or width < padded(widest) or (
+        packed < packing_size(&job.net, &workspace[0], block) or threads * job.share + values > workspace.shape[0]
+        or (<size_t>&workspace[0]) % sizeof(double)
+    ):
+        raise ValueError(f"workspace has {workspace.shape[0]} entries, too few or ill aligned for {threads} threads")
+    opened.workspace, opened.rows, opened.itemsize = &workspace[0], rows, sizeof(real)
+    opened.threads, opened.arrays = threads, (stages, parameters, workspace)
+    return opened
+
+
 cdef void evaluate_member(
-    const network* net, real* output, double* values, team_flag* nonfinite, real* workspace, ptrdiff_t share,
-    ptrdiff_t packed, ptrdiff_t width, ptrdiff_t block, ptrdiff_t first, ptrdiff_t rows, int thread, int team,
+    const evaluation* job, real* output, double* values, real* workspace, ptrdiff_t rows, team_flag* nonfinite,
+    int thread, int team,
 ) noexcept nogil:
     cdef uint64_t mode = float_mode_enter()
     cdef ptrdiff_t begin = cut(rows, team, thread), end = cut(rows, team, thread + 1)
-    cdef real* own = workspace + thread * share
-    if not evaluate_rows(net, output, values, own, own + share - packed, width, block, begin, end - begin, first):
+    if not evaluate_rows(job, output, values, workspace + thread * job.share, begin, end - begin):
         team_flag_raise(nonfinite)
     float_mode_leave(mode)
 
 
 cdef double evaluate_table(
-    const network* net, real[:, ::1] output, real[::1] workspace, ptrdiff_t width, ptrdiff_t block, ptrdiff_t packed,
-    ptrdiff_t first, bint scored, int threads, team_flag* nonfinite,
+    Evaluation opened, evaluation* job, real[:, ::1] output, bint scored, int threads, team_flag* nonfinite
 ) except? -1:
     """`evaluate` with x and y open: the sum of the losses; raises the flag where x is not finite."""
-    cdef const stage* last = net.stages + net.count - 1
-    cdef ptrdiff_t rows = output.shape[0], widest = net.x.columns, i
-    cdef ptrdiff_t share = padded(block * (2 * width + net.y.columns + 1)) + packed
+    cdef ptrdiff_t rows = output.shape[0]
+    cdef real* workspace = <real*>opened.workspace
     cdef double* values = NULL
     cdef double total = 0
     cdef uint64_t mode
-    check_tables(net, scored)
-    for i in range(net.count):
-        widest = max(widest, net.stages[i].outputs)
-    if rows < 1 or first < 0 or first + rows > net.x.rows or output.shape[1] != last.outputs:
-        raise ValueError(f"output is {rows} x {output.shape[1]}, which does not fit x and the network")
-    if threads < 1 or block < 1 or width < padded(widest) or packed < packing_size(net, &workspace[0], block) or (
-        threads * share + scored * rows * <ptrdiff_t>(sizeof(double) // sizeof(real)) > workspace.shape[0]
-        or (<size_t>&workspace[0]) % sizeof(double)
+    check_tables(&job.net, scored)
+    if job.offset < 0 or job.offset + rows > job.net.x.rows or (
+        output.shape[1] != job.net.stages[job.net.count - 1].outputs
     ):
-        raise ValueError(f"workspace has {workspace.shape[0]} entries, too few or ill aligned for {threads} threads")
+        raise ValueError(f"output is {rows} x {output.shape[1]}, which does not fit x and the network")
+    if not 1 <= rows <= opened.rows or not 1 <= threads <= opened.threads or sizeof(real) != opened.itemsize or (
+        job.net.y.columns != opened.job.net.y.columns
+    ):
+        raise ValueError("rows, columns of y, threads or dtype are others than were opened")
     if scored:
-        values = <double*>&workspace[threads * share]
+        values = <double*>(workspace + threads * job.share)
     with nogil:
         if threads == 1:
-            evaluate_member(
-                net, &output[0, 0], values, nonfinite, &workspace[0], share, packed, width, block, first, rows, 0, 1
-            )
+            evaluate_member(job, &output[0, 0], values, workspace, rows, nonfinite, 0, 1)
         else:
             with parallel(num_threads=threads):
-                evaluate_member(
-                    net, &output[0, 0], values, nonfinite, &workspace[0], share, packed, width, block, first, rows,
-                    team_rank(), team_size(),
-                )
+                evaluate_member(job, &output[0, 0], values, workspace, rows, nonfinite, team_rank(), team_size())
         if scored:
             mode = float_mode_enter()
             total = sum_in_order(values, rows)
@@ -54,30 +82,26 @@ cdef double evaluate_table(
     return total
 
 
-def evaluate(
-    const int64_t[:, ::1] stages, real[::1] parameters, int loss, x, y, Py_ssize_t first, real[:, ::1] output,
-    real[::1] workspace, Py_ssize_t width, Py_ssize_t block, Py_ssize_t packed, int threads,
-):
+def evaluate(Evaluation opened not None, x, y, Py_ssize_t first, real[:, ::1] output, int threads):
     """output (rows, outputs) = the network's output for rows first.. of x.
 
     Returns the sum of their losses and whether these rows of x are finite.  y is None where no loss is asked for: then
-    the sum is 0.  workspace holds, for each thread, two blocks of rows of ``width`` elements, their targets, a sum a
-    row and ``packed`` elements, as many as `packing` says, and behind all a loss a row in float64.
+    the sum is 0.
     """
-    cdef network net
+    cdef evaluation job = opened.job
     cdef Py_buffer x_view, y_view
     cdef team_flag nonfinite
     cdef double total
     team_flag_init(&nonfinite)
-    open_network(&net, stages, parameters, loss)
-    open_table(x, &x_view, &net.x)
+    job.offset = first
+    open_table(x, &x_view, &job.net.x)
     try:
         if y is None:
-            total = evaluate_table(&net, output, workspace, width, block, packed, first, False, threads, &nonfinite)
+            total = evaluate_table(opened, &job, output, False, threads, &nonfinite)
         else:
-            open_table(y, &y_view, &net.y)
+            open_table(y, &y_view, &job.net.y)
             try:
-                total = evaluate_table(&net, output, workspace, width, block, packed, first, True, threads, &nonfinite)
+                total = evaluate_table(opened, &job, output, True, threads, &nonfinite)
             finally:
                 PyBuffer_Release(&y_view)
     finally:

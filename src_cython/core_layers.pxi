@@ -147,8 +147,8 @@ def loss_gradient(
 
 
 def update(
-    real[::1] parameters, const real[::1] gradients, real[:, ::1] state, int optimizer, const double[::1] settings,
-    int64_t step, double loss, double[::1] losses, Py_ssize_t batch, int threads,
+    real[::1] parameters, const real[::1] gradients, real[:, ::1] state, Rule rule not None, int64_t step, double loss,
+    double[::1] losses, Py_ssize_t batch, int threads,
 ):
     """One update of all parameters from their gradient, the one that makes ``step`` updates step + 1.
 
@@ -156,18 +156,18 @@ def update(
     """
     cdef ptrdiff_t count = parameters.shape[0], slots = state.shape[0]
     cdef real* state_start = &state[0, 0] if slots else &parameters[0]  # some address to count from
-    cdef update_rule rule
+    cdef update_rule now = rule_at(&rule.rule, step + 1)
     check_arrays(gradients.shape[0] == count and (not slots or state.shape[1] == count), count, threads)
-    check_optimizer(optimizer, &settings[0], settings.shape[0], slots)
-    if optimizer == GRADIENT or not 0 <= batch < losses.shape[0]:
-        raise ValueError(f"optimizer {optimizer} does not update, or losses has no entry {batch}")
-    rule = rule_at(optimizer, &settings[0], step + 1)
+    if slots < rule.slots:
+        raise ValueError(f"state has {slots} rows, expected {rule.slots}")
+    if not is_update(&now) or not 0 <= batch < losses.shape[0]:
+        raise ValueError(f"the rule does not update, or losses has no entry {batch}")
     with nogil:
         if threads == 1:
-            update_member(&rule, &parameters[0], &gradients[0], state_start, count, 0, 1)
+            update_member(&now, &parameters[0], &gradients[0], state_start, count, 0, 1)
         else:
             with parallel(num_threads=threads):
-                update_member(&rule, &parameters[0], &gradients[0], state_start, count, team_rank(), team_size())
+                update_member(&now, &parameters[0], &gradients[0], state_start, count, team_rank(), team_size())
         losses[batch] = loss
 
 

@@ -10,28 +10,39 @@ from rows cimport gather_rows
 from stages cimport network, stage, stage_forward
 
 
-cdef inline bint evaluate_rows(
-    const network* net, real* output, double* values, real* scratch, real* packed, ptrdiff_t width, ptrdiff_t block,
-    ptrdiff_t first, ptrdiff_t rows, ptrdiff_t offset,
-) noexcept nogil:
-    """output (rows, outputs) for rows first.. of x, and unless values is NULL the rows' losses.
+cdef struct evaluation:
+    network net
+    ptrdiff_t width           # elements from one row of a block to the next, at the most
+    ptrdiff_t block           # rows that go through the layers together
+    ptrdiff_t packed          # elements that a thread packs matrices into
+    # A thread's part of the workspace: two blocks of rows, the targets of one, a sum of exponentials a row, what is
+    # packed.
+    ptrdiff_t share
+    ptrdiff_t offset          # the row of x that the first of output belongs to
 
-    Returns whether these rows of x are finite.  scratch holds two blocks of (block, width), the targets of a block and
-    a sum a row; x is read from row ``offset``.
+
+cdef inline bint evaluate_rows(
+    const evaluation* job, real* output, double* values, real* scratch, ptrdiff_t first, ptrdiff_t rows
+) noexcept nogil:
+    """output (rows, outputs) for some rows, and unless values is NULL their losses; with a thread's share as scratch.
+
+    Returns whether these rows of x are finite.
     """
+    cdef const network* net = &job.net
     cdef const stage* last = net.stages + net.count - 1
     cdef bint logits = takes_logits(net.loss)
     cdef real* x
     cdef real* a
     cdef real* z
-    cdef real* target = scratch + 2 * block * width
-    cdef real* sums = target + block * net.y.columns
+    cdef real* target = scratch + 2 * job.block * job.width
+    cdef real* sums = target + job.block * net.y.columns
+    cdef real* packed = scratch + job.share - job.packed
     cdef ptrdiff_t end = first + rows, x_row, a_row, n, i, r
     cdef bint finite = True
     while first < end:
-        n = min(block, end - first)
-        x, x_row, a = scratch, padded(net.x.columns), scratch + block * width
-        finite &= gather_rows(x, x_row, &net.x, <const int64_t*>NULL, offset + first, n)
+        n = min(job.block, end - first)
+        x, x_row, a = scratch, padded(net.x.columns), scratch + job.block * job.width
+        finite &= gather_rows(x, x_row, &net.x, <const int64_t*>NULL, job.offset + first, n)
         for i in range(net.count):
             a_row = padded(net.stages[i].outputs)
             stage_forward(
@@ -44,7 +55,7 @@ cdef inline bint evaluate_rows(
                 <int>last.activation, output + (first + r) * last.outputs, x + r * x_row, last.outputs
             )
         if values != NULL:
-            gather_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, offset + first, n)
+            gather_rows(target, net.y.columns, &net.y, <const int64_t*>NULL, job.offset + first, n)
             z = x
             if not logits:
                 z, x_row = output + first * last.outputs, last.outputs

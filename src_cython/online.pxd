@@ -7,7 +7,7 @@ from libc.math cimport isfinite
 
 from activations cimport activation_backward
 from losses cimport loss_scale, sum_in_order
-from optimizers cimport LR, MOMENTUM, SGD
+from optimizers cimport SGD
 from phases cimport STRIP_SCRATCH, forward_rows, gather_batch, mini_batch, mini_batch_at, training
 from real cimport descend, real
 from stages cimport DENSE, network, stage
@@ -15,7 +15,7 @@ from stages cimport DENSE, network, stage
 
 cdef inline bint descends_row_by_row(const training* job, int team) noexcept nogil:
     """Whether every batch is one row, and the update plain gradient descent: then one pass over W does all of it."""
-    return team == 1 and job.batch_size == 1 and job.optimizer == SGD and job.settings[MOMENTUM] == 0
+    return team == 1 and job.batch_size == 1 and job.rule.optimizer == SGD and job.rule.momentum == 0
 
 
 cdef inline void descend_row(
@@ -56,5 +56,5 @@ cdef inline ptrdiff_t train_row_by_row(const training* job, real* workspace) noe
         job.losses[number] = scale * sum_in_order(loss, 1)
         if not isfinite(job.losses[number]):
             return number
-        descend_row(job, &batch, workspace, <real>job.settings[LR])
+        descend_row(job, &batch, workspace, <real>job.rule.lr)
     return job.rows

@@ -18,25 +18,15 @@ cdef enum optimizer_code:
     ADAM = 2
     GRADIENT_SUM = 3  # no update: the gradient is added to what is there: for partial gradients, not from outside
 
-cdef enum:
-    # Places in the settings that come with a training.
-    SUMMED = 0    # 1 where the loss is a sum, 0 where it is a mean
-    LR = 1
-    MOMENTUM = 2  # sgd
-    NESTEROV = 3  # sgd: 1 or 0
-    BETA1 = 2     # adam
-    BETA2 = 3
-    EPSILON = 4
-
 cdef struct update_rule:
     int optimizer
-    double lr          # for adam divided by 1 - beta1^t
+    double lr
     double momentum
     bint nesterov
     double beta1
     double beta2
     double epsilon
-    double correction  # 1 / sqrt(1 - beta2^t)
+    double correction  # adam in step t: 1 / sqrt(1 - beta2^t), with lr divided by 1 - beta1^t
 
 
 cdef inline bint is_update(const update_rule* rule) noexcept nogil:
@@ -44,19 +34,13 @@ cdef inline bint is_update(const update_rule* rule) noexcept nogil:
     return rule.optimizer == SGD or rule.optimizer == ADAM
 
 
-cdef inline update_rule rule_at(int optimizer, const double* settings, int64_t step) noexcept nogil:
-    """The rule for update number ``step``, counted from 1; from a training's settings."""
-    cdef update_rule rule
-    rule.optimizer = optimizer
-    rule.lr, rule.momentum, rule.nesterov = settings[LR], 0, False
-    rule.beta1 = rule.beta2 = rule.epsilon = rule.correction = 0
-    if optimizer == SGD:
-        rule.momentum, rule.nesterov = settings[MOMENTUM], settings[NESTEROV] != 0
-    elif optimizer == ADAM:
-        rule.beta1, rule.beta2, rule.epsilon = settings[BETA1], settings[BETA2], settings[EPSILON]
-        rule.lr /= 1 - power(rule.beta1, <double>step)
-        rule.correction = 1 / root(1 - power(rule.beta2, <double>step))
-    return rule
+cdef inline update_rule rule_at(const update_rule* rule, int64_t step) noexcept nogil:
+    """An epoch's rule in update number ``step``, counted from 1."""
+    cdef update_rule at = rule[0]
+    if rule.optimizer == ADAM:
+        at.lr /= 1 - power(rule.beta1, <double>step)
+        at.correction = 1 / root(1 - power(rule.beta2, <double>step))
+    return at
 
 
 cdef inline void sgd_update(real* w, const real* g, ptrdiff_t n, real lr) noexcept nogil:

@@ -7,7 +7,7 @@ caches, and adds each block's dW to the part's. Then the partial gradients are s
 """
 
 from dense cimport cut
-from optimizers cimport GRADIENT, GRADIENT_SUM, rule_at, update_rule
+from optimizers cimport GRADIENT, GRADIENT_SUM, update_rule
 from phases cimport (
     STRIP_SCRATCH, apply_gradient, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, training,
     update_parameters,
@@ -40,7 +40,7 @@ cdef inline void differentiate_part(
     cdef mini_batch part = block_of(job, batch, first, end - first)
     cdef ptrdiff_t blocks = max(1, ceil_div(part.size, job.block)), length = gradient_length(&job.net, workspace)
     cdef mini_batch block, following = part_block(job, &part, blocks, 0, thread)
-    cdef update_rule rule = rule_at(GRADIENT, job.settings, 0)
+    cdef update_rule rule = job.rule
     own.gradients, own.shared = workspace + job.partial + number * job.partial_row, False
     gather_batch(job, &following, workspace, 0, following.size)
     for i in range(blocks):

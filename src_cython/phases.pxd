@@ -26,9 +26,8 @@ cdef struct training:
     network net
     void* gradients
     void* state
-    int optimizer
+    update_rule rule          # of the present epoch
     bint summed               # reduction="sum"
-    const double* settings
     const int64_t* order
     ptrdiff_t rows
     ptrdiff_t batch_size

@@ -135,7 +135,7 @@ cdef inline ptrdiff_t train_batches(
             job.losses[number] = loss
         if not isfinite(loss):
             return number
-        rule = rule_at(job.optimizer, job.settings, job.step + number + 1)
+        rule = rule_at(&job.rule, job.step + number + 1)
         second_phase(job, &rule, &batch, &following, workspace, scratch, gate, length, thread, team)
         count_lap(job, thread, SECOND_PHASE)
         if watch != NULL and watch.kept_waiting:

@@ -40,7 +40,7 @@ from arbitrary import Data, Rng, chance, pick
 from cases import ACTIVATIONS, LOSSES, Case
 
 import fastbp as bp
-from fastbp import _native, initializers, learner, training
+from fastbp import _native, evaluator, initializers, training
 
 HANG_SECONDS = 30.0  # a case takes some milliseconds, rarely half a second; a loaded machine ten times that
 MEMORY = 4 << 30  # bytes a case may have: what asks for more meets MemoryError, not the system's patience
@@ -309,7 +309,7 @@ THRESHOLDS = {
     (module, name): getattr(module, name)
     for module, name in (
         (_native, "FLOPS_PER_THREAD"),
-        (learner, "EVALUATED_ROWS"),
+        (evaluator, "EVALUATED_ROWS"),
         (training, "SNAPSHOT_STEPS"),
         (training, "SNAPSHOT_ROWS"),
     )

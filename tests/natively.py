@@ -24,19 +24,32 @@ class Rule:
     """An update as the core takes it, and the same in the reference."""
 
     optimizer: str
-    rates: tuple[float, ...]
+    settings: dict[str, float]
     state_rows: int
     follower: Callable[[], reference.SGD | reference.Adam]
 
+    def of(self, core: ModuleType) -> Any:
+        """The rule as that core takes it."""
+        return core.Rule(self.optimizer, **self.settings)
+
+
+def _descent(**settings: Any) -> Rule:
+    rows = 1 if settings.get("momentum") else 0
+    return Rule("sgd", settings, rows, lambda: reference.SGD(**settings))
+
+
+def _adam(**settings: float) -> Rule:
+    return Rule("adam", settings, 2, lambda: reference.Adam(**settings))
+
 
 RULES = {
-    "plain": Rule("sgd", (0.005, 0.0, 0.0), 0, lambda: reference.SGD(0.005)),
-    "momentum": Rule("sgd", (0.005, 0.9, 0.0), 1, lambda: reference.SGD(0.005, 0.9)),
-    "nesterov": Rule("sgd", (0.005, 0.9, 1.0), 1, lambda: reference.SGD(0.005, 0.9, True)),
-    "adam": Rule("adam", (0.005, 0.9, 0.999, 1e-8), 2, lambda: reference.Adam(0.005)),
-    "adam_other": Rule("adam", (0.002, 0.8, 0.99, 1e-4), 2, lambda: reference.Adam(0.002, 0.8, 0.99, 1e-4)),
+    "plain": _descent(lr=0.005),
+    "momentum": _descent(lr=0.005, momentum=0.9),
+    "nesterov": _descent(lr=0.005, momentum=0.9, nesterov=True),
+    "adam": _adam(lr=0.005, beta1=0.9, beta2=0.999, epsilon=1e-8),
+    "adam_other": _adam(lr=0.002, beta1=0.8, beta2=0.99, epsilon=1e-4),
 }
-NO_UPDATE = Rule("gradient", (0.0,), 0, lambda: reference.SGD(0.0))
+NO_UPDATE = Rule("gradient", {}, 0, lambda: reference.SGD(0.0))
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
@@ -76,14 +89,16 @@ def train(
     workspace = Guarded(space.array.shape, dtype)
     workspace.array[...] = 0.0
     losses = Guarded(-(-len(order) // batch_size), np.float64)
-    settings = np.array([case.reduction == "sum", *rule.rates], np.float64)
+    training = core.open_training(
+        fenced(space.stages), space.layout, fenced(np.arange(batch_size)), moved.array, gradients.array,
+        remembered.array, workspace.array, _native.LOSSES[case.loss], case.reduction == "sum",
+        y.size // len(y), threads,
+    )  # fmt: skip
     batches, kept_waiting = 0, True
     while kept_waiting and batches < len(losses.array):  # a team breaks up on a busy machine
         done, kept_waiting = core.train(
-            fenced(space.stages), fenced(space.layout), moved.array, gradients.array, remembered.array,
-            _native.LOSSES[case.loss], _native.OPTIMIZERS[rule.optimizer], fenced(settings),
-            fenced(x), fenced(y), fenced(order[batches * batch_size :]), batch_size, step + batches,
-            workspace.array, losses.array[batches:], threads,
+            training, gradients.array if rule is NO_UPDATE else moved.array, rule.of(core), fenced(x),
+            fenced(y), fenced(order[batches * batch_size :]), step + batches, losses.array[batches:], threads,
         )  # fmt: skip
         batches, threads = batches + done, 1
     for guarded in (moved, remembered, gradients, workspace, losses):
@@ -96,14 +111,16 @@ def evaluate(
 ) -> tuple[Array, float]:
     """Output and summed loss of some rows."""
     plan = _plan.lower(case.layers(), parameters.dtype)
-    space = plan.evaluation_space(len(rows), 0 if y is None else y.size // len(y), threads)
+    target_columns = 0 if y is None else y.size // len(y)
+    space = plan.evaluation_space(len(rows), target_columns, threads)
     output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
     workspace = Guarded(space.array.shape, parameters.dtype)
-    total, finite = core.evaluate(
-        fenced(plan.stages), fenced(parameters), _native.LOSSES[case.loss], fenced(x),
-        None if y is None else fenced(y), rows.start, output.array, workspace.array, space.width, space.block,
-        space.packed, threads,
+    evaluation = core.open_evaluation(
+        fenced(plan.stages), fenced(parameters), _native.LOSSES[case.loss], workspace.array, len(rows),
+        target_columns, space.width, space.block, space.packed, threads,
     )  # fmt: skip
+    targets = None if y is None else fenced(y)
+    total, finite = core.evaluate(evaluation, fenced(x), targets, rows.start, output.array, threads)
     for guarded in (output, workspace):
         assert guarded.intact, "the core wrote outside of an array"
     assert finite
@@ -134,8 +151,8 @@ def update(
     moved.array[...], remembered.array[...] = parameters, 0.0
     for step in range(steps):
         core.update(
-            moved.array, fenced(gradients), remembered.array, _native.OPTIMIZERS[rule.optimizer],
-            fenced(np.array([0.0, *rule.rates])), step, 0.5 + step, losses.array, step, threads,
+            moved.array, fenced(gradients), remembered.array, rule.of(core), step, 0.5 + step,
+            losses.array, step, threads,
         )  # fmt: skip
     for guarded in (moved, remembered, losses):
         assert guarded.intact, "the core wrote outside of an array"

@@ -11,6 +11,7 @@ import pytest
 from axes import every_core
 from cases import CASES
 from interpreter import run
+from natively import RULES
 
 from fastbp import _native, _plan
 
@@ -25,11 +26,13 @@ def training_call(core, case, steps, dtype=np.float32, batch_size=16):
     threads = 2
     space = _plan.lower(case.layers(), np.dtype(dtype)).training_space(batch_size, target.shape[1], threads)
     parameters = case.parameters(rng).astype(dtype)
-    arguments = (
-        space.stages, space.layout, parameters, np.empty(0, dtype), np.zeros((2, parameters.size), dtype),
-        _native.LOSSES[case.loss], _native.OPTIMIZERS["adam"], np.array([0.0, 1e-6, 0.9, 0.999, 1e-8]),
-        x, target, np.arange(rows), batch_size, 0, space.array, np.zeros(steps), threads,
+    training = core.open_training(
+        space.stages, space.layout, np.arange(batch_size), parameters, np.empty(0, dtype),
+        np.zeros((2, parameters.size), dtype), space.array, _native.LOSSES[case.loss], False,
+        target.shape[1], threads,
     )  # fmt: skip
+    rule = RULES["adam"].of(core)
+    arguments = training, parameters, rule, x, target, np.arange(rows), 0, np.zeros(steps), threads
     return lambda: core.train(*arguments)
 
 

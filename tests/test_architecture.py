@@ -36,9 +36,11 @@ MAY_IMPORT = {
     "pace": set(),
     "snapshot": {"learner"},  # for its type alone
     "exclusive": set(),
-    "learner": {"_plan", "_check", "_native", "metrics", "pace", "exclusive", "snapshot"} | DESCRIPTIONS,
-    "interpreted": {"learner", "pace", "_check", "_native", "metrics"} | DESCRIPTIONS,
-    "training": {"learner", "snapshot", "exclusive", "_check", "_native", "metrics"},
+    "evaluator": {"_plan", "_check", "_native", "metrics", "pace"} | DESCRIPTIONS,
+    "learner": {"evaluator", "_plan", "_check", "_native", "metrics", "pace", "exclusive", "snapshot"}
+    | DESCRIPTIONS,
+    "interpreted": {"learner", "evaluator", "_check", "_native", "metrics"} | DESCRIPTIONS,
+    "training": {"evaluator", "learner", "snapshot", "exclusive", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
     "network_graph": {"graph"} | DESCRIPTIONS,

@@ -422,6 +422,11 @@ def test_parameters_that_are_made_read_only_are_not_written_to():
         with pytest.raises(ValueError, match="read-only"):
             call(x, y)
     assert same_bits(net.parameters, before)
+    net.loss_and_gradient(x, y)
+    assert same_bits(net.predict(x), net.copy().predict(x))
+    net.gradients.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        net.loss_and_gradient(x, y)
 
 
 def test_something_that_is_no_layer_is_refused():

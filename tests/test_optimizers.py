@@ -47,8 +47,8 @@ def test_two_updates_are_what_a_pencil_gives(optimizer, path):
 
 
 def test_defaults_are_those_of_pytorch():
-    assert bp.SGD().settings(0) == [0.01, 0.0, 0.0]
-    assert bp.Adam().settings(0) == [0.001, 0.9, 0.999, 1e-8]
+    assert bp.SGD().settings(0) == {"lr": 0.01, "momentum": 0.0, "nesterov": False}
+    assert bp.Adam().settings(0) == {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_learning_rate_may_be_a_function_of_the_epoch_counted_from_zero(kind
     net.fit([[1.0], [2.0]], [0.0, 1.0], epochs=2, batch_size=1)
     net.fit([[1.0], [2.0]], [0.0, 1.0], epochs=1, batch_size=1)
     assert sorted(set(asked)) == [0, 1, 2]
-    assert kind(lr=rate).settings(3)[0] == 0.1 / 4
+    assert kind(lr=rate).settings(3)["lr"] == 0.1 / 4
 
 
 def test_a_rate_of_epochs_equals_separate_fits_with_that_rate():

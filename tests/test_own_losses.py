@@ -148,7 +148,7 @@ def test_the_function_sees_nodes_of_the_outputs_shape_in_float64():
 
 def test_evaluate_asks_for_the_loss_of_all_outputs_at_once(monkeypatch):
     """The largest error: no weighing of parts could give it."""
-    monkeypatch.setattr("fastbp.learner.EVALUATED_ROWS", 8)
+    monkeypatch.setattr("fastbp.evaluator.EVALUATED_ROWS", 8)
 
     def largest(output, target):
         return (graph.absolute(output - target) ** 60).sum() ** (1 / 60)

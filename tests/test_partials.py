@@ -21,7 +21,7 @@ every_shape = pytest.mark.parametrize(("case", "rows"), SHAPES, ids=str)
 
 def partials(case, rows):
     space = _plan.lower(case.layers(), np.dtype(np.float32)).training_space(rows, case.widths[-1], 1)
-    return dict(zip(_plan._native.LAYOUT_FIELDS, space.layout.tolist(), strict=True))["partials"]
+    return space.layout["partials"]
 
 
 def test_how_many_partial_gradients_there_are_follows_from_shapes():
@@ -136,17 +136,16 @@ def test_partial_gradients_take_no_more_than_twice_the_room_of_the_rows():
     assert partials(case, 100_000) == 32
 
 
-def attempt(core, rows, threads, code=1, settings=(0.0, 0.1, 0.0, 0.0), **layout):
-    """One call of the core's train with an optimiser's code, or with some numbers of the layout changed."""
+def attempt(core, rows, threads, rule=RULES["plain"], **layout):
+    """One call of the core's train with another rule, or with some numbers of the layout changed."""
     parameters, x, target, _ = problem(SMALL, rows, np.float32)
     space = _plan.lower(SMALL.layers(), np.dtype(np.float32)).training_space(rows, 5, threads)
-    for field, value in layout.items():
-        space.layout[_plan._native.LAYOUT_FIELDS.index(field)] = value
     nothing, state = parameters[:0], np.empty((0, parameters.size), np.float32)
-    core.train(
-        space.stages, space.layout, parameters, nothing, state, 3, code, np.array(settings), x, target,
-        np.arange(rows), rows, 0, space.array, np.empty(1), threads,
+    training = core.open_training(
+        space.stages, {**space.layout, **layout}, np.arange(rows), parameters, nothing, state, space.array, 3,
+        False, target.shape[1], threads,
     )  # fmt: skip
+    core.train(training, parameters, rule.of(core), x, target, None, 0, np.empty(1), threads)
 
 
 @every_core
@@ -164,10 +163,3 @@ def test_a_layout_that_reaches_beyond_the_workspace_is_refused(core):
     ):
         with pytest.raises(ValueError, match="workspace"):
             attempt(core, 1024, 3, **layout)
-
-
-@every_core
-def test_an_optimizer_that_is_none_is_refused(core):
-    for code in (-1, 3, 7):
-        with pytest.raises(ValueError, match=f"optimizer is {code}, expected one of"):
-            attempt(core, 8, 1, code, (0.0, 0.1))

@@ -10,9 +10,7 @@ import reference
 import tolerances
 from axes import THREADS, every_core, every_dtype, same_bits
 from cases import LOSSES, Case
-from natively import RULES, every_rule, loss_gradient, update
-
-from fastbp import _native
+from natively import NO_UPDATE, RULES, every_rule, loss_gradient, update
 
 LAST = {"bce": "sigmoid", "cross_entropy": "softmax"}
 SHAPES = ((1, 1), (1, 2), (5, 3), (7, 17), (40, 10))
@@ -98,27 +96,24 @@ def test_updates_equal_the_reference_on_any_number_of_threads(core, dtype, rule)
 def test_adams_averages_of_a_gradient_that_has_become_zero_do_not_become_subnormal(core, dtype):
     tiny = np.finfo(dtype).tiny
     moved, state, losses = np.zeros(40, dtype), np.full((2, 40), 20 * tiny, dtype), np.zeros(1)
-    settings = np.array([0.0, *RULES["adam"].rates])
+    rule = RULES["adam"].of(core)
     for step in range(5000):
-        core.update(
-            moved, np.zeros(40, dtype), state, _native.OPTIMIZERS["adam"], settings, step, 0.0, losses, 0, 1
-        )
+        core.update(moved, np.zeros(40, dtype), state, rule, step, 0.0, losses, 0, 1)
     assert (state[0] < 20 * tiny).all()
     assert ((state == 0.0) | (state >= tiny)).all()
 
 
-def updating(core, **wrong):
+def updating(core, rule=RULES["adam"], **wrong):
     arrays = {name: np.zeros(3) for name in ("parameters", "gradients", "losses")}
-    arguments = {"state": np.zeros((2, 3)), "optimizer": 2, "settings": np.zeros(5), "step": 0, "loss": 0.0}
-    core.update(**{**arrays, **arguments, "batch": 0, "threads": 1, **wrong})
+    arguments = {"state": np.zeros((2, 3)), "step": 0, "loss": 0.0, "batch": 0, "threads": 1}
+    core.update(**{**arrays, **arguments, "rule": rule.of(core), **wrong})
 
 
 WRONG_UPDATES = {
     "gradients": {"gradients": np.zeros(2)},
     "state of another width": {"state": np.zeros((2, 2))},
     "too little state": {"state": np.zeros((1, 3))},
-    "too few settings": {"settings": np.zeros(4)},
-    "no update": {"optimizer": 0},
+    "no update": {"rule": NO_UPDATE},
     "no such batch": {"batch": 3},
     "no batch": {"batch": -1},
     "no thread": {"threads": 0},

@@ -348,7 +348,7 @@ def test_what_is_no_name_of_a_file_is_refused(call, path):
 
 def test_numbers_of_every_real_kind_are_settings():
     whole = bp.SGD(lr=1, momentum=Fraction(1, 2))
-    assert whole.settings(0) == [1.0, 0.5, 0.0]
+    assert whole.settings(0) == {"lr": 1.0, "momentum": 0.5, "nesterov": False}
     for lr in (np.float32(0.25), Fraction(1, 4), np.float64(0.25)):
         net = bp.Network([bp.Dense(4, 4)], optimizer=bp.SGD(lr=lr))
         twin = bp.Network([bp.Dense(4, 4)], optimizer=bp.SGD(lr=0.25))

@@ -341,7 +341,7 @@ def test_a_clock_without_a_row_for_each_thread_is_refused():
 
 
 class CrowdedCore:
-    """A core whose teams break up after three batches, as they do where others keep the processors busy."""
+    """A core whose teams break up after three batches of 96, as where others keep the processors busy."""
 
     def __init__(self, core):
         self.core, self.threads = core, []
@@ -350,12 +350,11 @@ class CrowdedCore:
         return getattr(self.core, name)
 
     def train(self, *arguments):
-        *before, order, batch_size, step, workspace, losses, threads, _ = arguments
+        *before, order, step, losses, threads, _ = arguments
         self.threads.append(threads)
         if threads == 1:
             return self.core.train(*arguments)
-        order = order[: 3 * batch_size]
-        done, _ = self.core.train(*before, order, batch_size, step, workspace, losses, threads)
+        done, _ = self.core.train(*before, order[: 3 * 96], step, losses, threads)
         return done, done == 3
 
 

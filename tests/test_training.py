@@ -58,7 +58,7 @@ def test_ten_epochs_equal_the_reference(dtype, optimizer, name):
     net, x, y = problem(name, rows=37, dtype=dtype, optimizer=optimizer)
     truth = net.parameters.astype(np.float64)
     kind = reference.Adam if isinstance(optimizer, bp.Adam) else reference.SGD
-    follower = kind(*optimizer.settings(0))
+    follower = kind(**optimizer.settings(0))
     history = net.fit(x, y, epochs=epochs, batch_size=8, shuffle=False)
     losses = []
     for _ in range(epochs):

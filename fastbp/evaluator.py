@@ -1,0 +1,139 @@
+"""The evaluator: the parameters of one network, and the native calls that compute from them."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastbp import _check, _native, _plan, metrics
+from fastbp.losses import Loss
+from fastbp.pace import SLICE_SECONDS, Pace
+
+FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
+EVALUATED_ROWS, EVALUATED_OUTPUTS = 65536, 1 << 19  # together at most: outputs stay under a few MB
+KEPT_SPACES = 4  # workspaces: calls of alternating shapes find theirs again
+KEPT_BYTES = 32 << 20  # of a workspace, or 4 times the parameters: what is larger goes after the call
+
+Array = NDArray[Any]
+Shape = tuple[int, int, int]  # of a call: rows, columns of the targets, threads
+
+
+class Evaluator:
+    """The parameters of one network, and the native calls that read them.
+
+    Any number of threads may call it at once.
+    """
+
+    def __init__(self, plan: _plan.Plan, loss: Loss) -> None:
+        self.plan = plan
+        self.dtype = plan.dtype
+        self.native = _native.kernels(plan.dtype)
+        self.loss = loss
+        self.loss_code = _native.LOSSES.get(loss.name, -1)
+        self.parameters: Array = _plan.aligned_zeros(plan.parameter_count, plan.dtype)
+        # Of fewer rows, neither an evaluation nor a step is worth a second thread.
+        self._lone_rows = -(-2 * _native.FLOPS_PER_THREAD // plan.step_flops(1))
+        largest = min(EVALUATED_ROWS, -(-EVALUATED_OUTPUTS // plan.out_features))
+        self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
+        self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
+        self._evaluations: dict[Shape, tuple[Any, Pace, bool]] = {}
+
+    def cap(self, threads: int | None, rows: int) -> int:
+        """The most threads that a call on so many rows may take; few are not worth the question."""
+        if threads is None and rows < self._lone_rows:
+            return 1
+        return _native.resolve_threads(threads)
+
+    def pair(
+        self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Data and targets, checked but for entries that are not finite: the core meets those as it reads."""
+        data = _check.features(x, self.plan.in_features, names[0])
+        return data, _check.targets(y, len(data), self.plan.out_features, self.loss.target, names)
+
+    def predict(self, x: Array, threads: int) -> Array:
+        """The last layer's output for every row."""
+        rows = len(x)
+        output = np.empty((rows, self.plan.out_features), self.dtype)
+        if rows <= self._part:
+            self._forward(x, None, 0, output, threads)
+            return output
+        for first in range(0, rows, self._part):
+            self._forward(x, None, first, output[first : first + self._part], threads)
+        return output
+
+    def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
+        """The loss over all rows and the metrics that belong to it."""
+        rows = len(x)
+        total = 0.0
+        measured = metrics.for_loss(self.loss.name)
+        output = np.empty((min(rows, self._part), self.plan.out_features), self.dtype)
+        for first in range(0, rows, self._part):
+            part = output[: rows - first]
+            total += self._forward(x, y, first, part, threads)
+            for metric in measured:
+                metric.update(part, y[first : first + self._part])
+        loss = total / self.loss.divisor(rows, self.plan.out_features)
+        return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
+
+    def _forward(self, x: Array, y: Array | None, first: int, output: Array, threads: int) -> float:
+        rows = len(output)
+        team = 1 if threads == 1 else self.plan.evaluation_threads(rows, threads)
+        target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
+        capacity = 1 << (rows - 1).bit_length()  # calls with ever other numbers of rows share a space
+        shape = capacity, target_columns, team
+        # Taken out for the call, because several threads may predict at once.
+        opened = self._evaluations.pop(shape, None) or self._open_evaluation(shape)
+        evaluation, pace, stays = opened
+        threads = pace.threads
+        if threads > 1:
+            threads = _native.started_threads(threads, self.plan.evaluation_flops(rows))
+        start = time.perf_counter() if team > 1 else 0.0
+        total: float
+        total, finite = self.native.evaluate(evaluation, x, y, first, output, threads)
+        if team > 1:
+            pace.took(threads, rows, start)
+        if stays:
+            self._evaluations[shape] = opened
+        if not (finite and math.isfinite(total)):
+            self.refuse_nonfinite(x, y)
+        return total
+
+    def _open_evaluation(self, shape: Shape) -> tuple[Any, Pace, bool]:
+        """The core's evaluation of one shape, its pace, in rows, and whether it is kept for later calls."""
+        rows, target_columns, threads = shape
+        space = self.plan.evaluation_space(rows, target_columns, threads)
+        _check.memory(space.nbytes, f"an evaluation of {rows} rows")
+        evaluation = self.native.open_evaluation(
+            self.plan.stages,
+            self.parameters,
+            self.loss_code,
+            space.array,
+            rows,
+            target_columns,
+            space.width,
+            space.block,
+            space.packed,
+            threads,
+        )
+        pace = Pace(threads, self.plan.evaluation_flops(1) / FIRST_RATE)
+        make_room(self._evaluations, KEPT_SPACES)
+        return evaluation, pace, space.nbytes <= self._kept_bytes
+
+    def refuse_nonfinite(self, x: Array, y: Array | None) -> None:
+        """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
+        _check.finite(x, self.dtype, "x")
+        if y is not None:
+            _check.finite(y, self.dtype, "y")
+
+
+def make_room(kept: dict[Any, Any], most: int) -> None:
+    """Let go of what has been there longest, where one more would be more than so many."""
+    # All keys at once, which list does without a pause and tuple does not: an iterator fails when another
+    # thread gives back meanwhile; none may be left.
+    for key in list(kept)[: max(0, len(kept) + 1 - most)]:
+        kept.pop(key, None)

@@ -1,0 +1,181 @@
+# The door for training, a part of core.pyx.
+
+
+cdef class Rule:
+    """How parameters are updated in an epoch: by an optimiser with its settings; or not, and the gradient is stored."""
+    cdef update_rule rule
+    cdef ptrdiff_t slots  # rows of state that it needs
+
+    def __init__(
+        self, str optimizer not None, *, double lr=0, double momentum=0, bint nesterov=False, double beta1=0,
+        double beta2=0, double epsilon=0,
+    ):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {optimizer!r}, expected one of {sorted(OPTIMIZERS)}")
+        self.rule.optimizer, self.rule.lr, self.rule.correction = OPTIMIZERS[optimizer], lr, 1
+        self.rule.momentum, self.rule.nesterov = momentum, nesterov
+        self.rule.beta1, self.rule.beta2, self.rule.epsilon = beta1, beta2, epsilon
+        self.slots = 2 if self.rule.optimizer == ADAM else momentum != 0
+
+    @property
+    def lr(self):
+        """The learning rate."""
+        return self.rule.lr
+
+    @property
+    def updates(self):
+        """Whether it changes parameters."""
+        return is_update(&self.rule)
+
+
+cdef class Training:
+    """Steps of one shape: the network, what moves, and the places in the workspace, looked at once for every call."""
+    cdef training job  # but for what a call brings
+    cdef void* workspace
+    cdef ptrdiff_t slots
+    cdef int threads
+    cdef const int64_t[::1] all_rows
+    cdef tuple arrays  # that the job points into
+
+
+cdef int check_layout(const training* job, real[::1] workspace, int threads) except -1:
+    """Refuse a workspace that its parts do not fit into."""
+    cdef const stage* s
+    cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
+    cdef ptrdiff_t rows  # that have their place at a time
+    cdef bint fits = 0 < job.block <= batch and job.input_row >= job.net.x.columns
+    fits &= 0 <= min(
+        job.input, job.faults, job.target, job.values, job.sums, job.scratch, job.partials, job.partial, job.partial_row
+    ) and max(job.input_row, job.scratch_row, job.partials, job.partial_row if job.partials else 0) <= room
+    if not fits:
+        raise ValueError("layout has a place outside of the workspace, or a block larger than the batch")
+    rows = threads * job.block if job.partials else batch
+    fits &= job.input + 2 * rows * job.input_row <= room and job.faults + rows <= room
+    fits &= job.target + rows * job.net.y.columns <= room and job.sums + rows <= room
+    fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
+    fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
+        &job.net, &workspace[0], job.block if job.partials else batch
+    )
+    fits &= worth_multiplying(job.block) or not job.partials  # packing_size has no room for W in a block of one row
+    fits &= job.scratch + threads * job.scratch_row <= room
+    fits &= job.partial_row >= job.net.parameter_count or not job.partials
+    fits &= job.partial + job.partials * job.partial_row <= room
+    for i in range(job.net.count):
+        s = job.net.stages + i
+        fits &= min(s.output, s.delta) >= 0 and s.row <= room
+        fits &= s.row >= padded(s.outputs) and s.output + rows * s.row <= room and s.delta + rows * s.row <= room
+    fits &= (<size_t>&workspace[0]) % sizeof(double) == 0  # the losses in it are float64 for float32 too
+    if not fits:
+        raise ValueError(f"workspace has {room} entries, too few or ill aligned for {threads} threads of {batch} rows")
+    return 0
+
+
+def open_training(
+    const int64_t[:, ::1] stages, dict layout not None, const int64_t[::1] all_rows, real[::1] parameters,
+    real[::1] gradients, real[:, ::1] state, real[::1] workspace, int loss, bint summed, Py_ssize_t target_columns,
+    int threads,
+):
+    """A `Training` in batches of at most as many rows as all_rows names, on at most so many threads.
+
+    Its calls update parameters and state, or fill gradients.
+    """
+    cdef Training opened = Training.__new__(Training)
+    cdef training* job = &opened.job
+    if all_rows.shape[0] < 1 or threads < 1 or target_columns < 1:
+        raise ValueError("all_rows, target_columns and threads must not be empty")
+    if state.shape[0] and state.shape[1] != parameters.shape[0]:
+        raise ValueError(f"state has {state.shape[1]} columns, expected {parameters.shape[0]}")
+    open_network(&job.net, stages, parameters, loss)
+    job.net.x.columns, job.net.y.columns = job.net.stages[0].inputs, target_columns
+    job.gradients = &gradients[0] if gradients.shape[0] else NULL
+    job.state = &state[0, 0] if state.shape[0] else &parameters[0]  # some address to count from
+    job.summed, job.batch_size = summed, all_rows.shape[0]
+    job.block, job.input, job.input_row = layout["block"], layout["input"], layout["input_row"]
+    job.faults, job.target = layout["faults"], layout["target"]
+    job.values, job.sums = layout["values"], layout["sums"]
+    job.scratch, job.scratch_row = layout["scratch"], layout["scratch_row"]
+    job.partials, job.partial, job.partial_row = layout["partials"], layout["partial"], layout["partial_row"]
+    check_layout(job, workspace, threads)
+    opened.workspace, opened.slots, opened.threads = &workspace[0], state.shape[0], threads
+    opened.all_rows, opened.arrays = all_rows, (stages, parameters, gradients, state, workspace)
+    return opened
+
+
+cdef int check_training(const training* job, Training opened, ptrdiff_t slots) except -1:
+    """Refuse rows that x does not have, targets without room, and an optimiser without the room it needs."""
+    cdef ptrdiff_t i
+    check_tables(&job.net, True)
+    if job.net.y.columns != opened.job.net.y.columns:
+        raise ValueError(f"y has {job.net.y.columns} columns, but {opened.job.net.y.columns} were opened")
+    if slots > opened.slots:
+        raise ValueError(f"state has {opened.slots} rows, expected {slots}")
+    for i in range(job.rows):
+        if not 0 <= job.order[i] < job.net.x.rows:
+            raise ValueError(f"order[{i}] is {job.order[i]}, but x has {job.net.x.rows} rows")
+    return 0
+
+
+cdef void train_member(
+    const training* job, real* workspace, team_gate* gate, team_watch* watch, ptrdiff_t* done, int thread, int team
+) noexcept nogil:
+    cdef uint64_t mode = float_mode_enter()
+    cdef ptrdiff_t batches = train_batches(job, workspace, gate, watch if thread == 0 else NULL, thread, team)
+    if thread == 0:
+        done[0] = batches
+    float_mode_leave(mode)
+
+
+def train(
+    Training opened not None, real[::1] moved, Rule rule not None, x, y, const int64_t[::1] order, int64_t step,
+    double[::1] losses, int threads, double[:, ::1] clock=None,
+):
+    """Train on the rows that order names, batch by batch; None: on all as one batch.
+
+    moved is what the rule changes, the opened parameters or gradients: they may have been made read-only since.
+
+    Returns the number of batches done, and whether the team broke up behind the last of them because its threads were
+    kept waiting for one another.  Otherwise there are fewer than all where a batch's loss was not finite, as it is
+    where a number of x or y is not.  That batch changed nothing, and losses holds its loss.  To each thread's row of
+    clock, as long as BUILD["clock"] says, the seconds of its CLOCK_FIELDS are added; what is trained row by row has
+    none.
+    """
+    cdef training job = opened.job
+    cdef const void* opened_moved = job.net.parameters if is_update(&rule.rule) else job.gradients
+    cdef real* workspace = <real*>opened.workspace
+    cdef team_gate gate
+    cdef team_watch watch
+    cdef Py_buffer x_view, y_view
+    cdef ptrdiff_t done = 0
+    if order is None:
+        order = opened.all_rows
+    if order.shape[0] < 1 or not 1 <= threads <= opened.threads or (
+        moved.shape[0] != job.net.parameter_count or <const void*>&moved[0] != opened_moved
+    ):
+        raise ValueError("order is empty, or threads or the array that is moved are others than were opened")
+    if losses.shape[0] < ceil_div(order.shape[0], job.batch_size):
+        raise ValueError(f"losses has {losses.shape[0]} entries, too few for {order.shape[0]} rows")
+    if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):
+        raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
+    job.rule, job.order, job.rows, job.step = rule.rule, &order[0], order.shape[0], step
+    job.shared = threads > 1
+    job.losses = &losses[0]
+    job.clock = &clock[0, 0] if clock is not None else NULL
+    team_gate_init(&gate, threads)
+    watch.kept_waiting = 0
+    open_table(x, &x_view, &job.net.x)
+    try:
+        open_table(y, &y_view, &job.net.y)
+        try:
+            check_training(&job, opened, rule.slots)
+            with nogil:
+                if threads == 1:
+                    train_member(&job, workspace, &gate, &watch, &done, 0, 1)
+                else:
+                    team_watch_start(&watch)
+                    with parallel(num_threads=threads):
+                        train_member(&job, workspace, &gate, &watch, &done, team_rank(), team_size())
+        finally:
+            PyBuffer_Release(&y_view)
+    finally:
+        PyBuffer_Release(&x_view)
+    return done, done > 0 and team_breaks_up(&gate, done - 1)

@@ -1,0 +1,106 @@
+"""The doors of every core: what a training or an evaluation was opened for is what its calls may bring."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from axes import every_core
+from cases import CASES, problem
+from natively import NO_UPDATE, RULES
+
+from fastbp import _native, _plan
+
+
+@every_core
+def test_a_rule_that_is_none_is_refused(core):
+    with pytest.raises(ValueError, match="optimizer is 'rmsprop', expected one of"):
+        core.Rule("rmsprop", lr=0.1)
+    with pytest.raises(TypeError, match="rho"):
+        core.Rule("sgd", lr=0.1, rho=0.9)
+    assert (core.Rule("sgd", lr=0.25).lr, core.Rule("sgd", lr=0.25).updates) == (0.25, True)
+    assert not core.Rule("gradient").updates
+
+
+def stepping(core, rule=RULES["plain"], state_rows=0, **call):
+    """One call of the core's train on a training opened for batches of 8 rows and one thread."""
+    case, threads = CASES["digits"], 1
+    parameters, x, target, _ = problem(case, 24, np.float32)
+    space = _plan.lower(case.layers(), np.dtype(np.float32)).training_space(8, target.shape[1], threads)
+    training = core.open_training(
+        space.stages, space.layout, np.arange(8), parameters, parameters[:0],
+        np.zeros((state_rows, parameters.size), np.float32), space.array, _native.LOSSES[case.loss], False,
+        target.shape[1], threads,
+    )  # fmt: skip
+    arguments = {"x": x, "y": target, "order": None, "step": 0, "losses": np.empty(3), "threads": threads}
+    return core.train(training, **{"moved": parameters, "rule": rule.of(core), **arguments, **call})
+
+
+OTHER_STEPS = {
+    "other parameters": {"moved": np.zeros(64 * 128 + 128 + 128 * 10 + 10, np.float32)},
+    "too few parameters": {"moved": np.zeros(8, np.float32)},
+    "parameters in another dtype": {"moved": np.zeros(64 * 128 + 128 + 128 * 10 + 10)},
+    "more threads": {"threads": 2},
+    "no thread": {"threads": 0},
+    "no rows": {"order": np.arange(0)},
+    "a row that x does not have": {"order": np.array([0, 24])},
+    "a row before the first": {"order": np.array([-1])},
+    "fewer rows in x than a batch": {"x": np.zeros((4, 64)), "y": np.zeros((4, 10))},
+    "a column less in x": {"x": np.zeros((24, 63))},
+    "labels where rows were opened": {"y": np.zeros(24)},
+    "a row less in y": {"y": np.zeros((23, 10))},
+    "no room for the losses": {"losses": np.empty(0)},
+    "no state": {"rule": RULES["adam"]},
+    "too little state": {"rule": RULES["adam"], "state_rows": 1},
+    "parameters for gradients": {"rule": NO_UPDATE},
+    "a short clock": {"clock": np.zeros((1, 4))},
+}
+
+
+@every_core
+@pytest.mark.parametrize("other", OTHER_STEPS.values(), ids=OTHER_STEPS)
+def test_a_step_with_others_than_were_opened_is_refused(core, other):
+    assert stepping(core) == (1, False)
+    with pytest.raises(ValueError, match=r"opened|order|has|clock is"):
+        stepping(core, **other)
+
+
+def evaluating(core, rows=8, threads=1, opened_threads=1, target_columns=10, room=0, **call):
+    """One call of the core's evaluate on an evaluation opened for so many rows of digits."""
+    case = CASES["digits"]
+    parameters, x, target, _ = problem(case, 24, np.float32)
+    plan = _plan.lower(case.layers(), np.dtype(np.float32))
+    space = plan.evaluation_space(8, 10, 1)
+    evaluation = core.open_evaluation(
+        plan.stages, parameters, _native.LOSSES[case.loss], space.array[: space.count - room], rows,
+        target_columns, space.width, space.block, space.packed, opened_threads,
+    )  # fmt: skip
+    arguments = {"x": x, "y": target, "first": 0, "output": np.empty((8, 10), np.float32)}
+    return core.evaluate(evaluation, **{**arguments, "threads": threads, **call})
+
+
+OTHER_EVALUATIONS = {
+    "more rows": {"output": np.empty((9, 10), np.float32)},
+    "no rows": {"output": np.empty((0, 10), np.float32)},
+    "rows that x does not have": {"first": 17},
+    "a row before the first": {"first": -1},
+    "another dtype": {"output": np.empty((8, 10))},
+    "fewer outputs": {"output": np.empty((8, 9), np.float32)},
+    "more threads": {"threads": 2},
+    "no thread": {"threads": 0},
+    "labels where rows were opened": {"y": np.zeros(24)},
+    "targets where none were opened": {"target_columns": 0},
+    "no room for another thread": {"opened_threads": 2},
+    "no room for the losses": {"rows": 1000},
+    "too little room": {"room": 16},
+    "a column less in x": {"x": np.zeros((24, 63))},
+    "a row less in y": {"y": np.zeros((23, 10))},
+}
+
+
+@every_core
+@pytest.mark.parametrize("other", OTHER_EVALUATIONS.values(), ids=OTHER_EVALUATIONS)
+def test_an_evaluation_with_others_than_were_opened_is_refused(core, other):
+    assert evaluating(core)[1]
+    assert evaluating(core, y=None) == (0.0, True)
+    with pytest.raises(ValueError, match=r"opened|fit|has|workspace"):
+        evaluating(core, **other)
