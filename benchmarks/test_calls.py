@@ -7,8 +7,8 @@ import pytest
 
 from fastbp.bench.baseline import Baseline
 from fastbp.bench.calls import ONLINE, PREDICTION_GOALS, PREDICTION_TOLERANCE, SERVED, single_rows
+from fastbp.bench.judging import SEED, TOLERANCE, comparison, contenders
 from fastbp.bench.rivals import RIVALS
-from fastbp.bench.training import SEED, TOLERANCE, comparison, contenders
 from fastbp.bench.workloads import make_problem
 
 THREADS = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fastbp.bench.judging import SEED, TOLERANCE, comparison, contenders
 from fastbp.bench.rivals import RIVALS
-from fastbp.bench.training import SEED, TOLERANCE, comparison, contenders
 from fastbp.bench.workloads import WORKLOADS, make_problem
 
 THREADS = 1

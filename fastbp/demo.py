@@ -92,9 +92,9 @@ def with_distortions(x: Images, y: Labels) -> tuple[Images, Labels]:
 
 def compare_speed(x: Images, y: Labels) -> str:
     """Time the same training, from the same start and in the same order, beside the NumPy baseline."""
+    from fastbp.bench.judging import contenders, measure_problem, new_row
     from fastbp.bench.rows import Effort
     from fastbp.bench.tables import LAYOUTS, quantity, ratio
-    from fastbp.bench.training import contenders, measure_problem, new_row
     from fastbp.bench.workloads import Workload, assemble
 
     workload = Workload("demo", SIZES, "relu", "cross_entropy", "adam", 1e-3, BATCH_SIZE, steps=64)

@@ -19,7 +19,7 @@ from interpreter import python
 
 from fastbp import _native
 from fastbp.__main__ import bench, main, make_parser
-from fastbp.bench import growth, memory, phases, processes, program, report, tables, threads, timing, training
+from fastbp.bench import growth, judging, memory, phases, processes, program, report, tables, threads, timing
 from fastbp.bench.rivals import RIVALS, Fastbp
 from fastbp.bench.rows import Effort, Result, Row, Task
 from fastbp.bench.sections import SECTIONS, tasks
@@ -182,9 +182,9 @@ def test_epochs_are_whole_unless_they_are_to_be_quick_or_have_too_many_flops():
     task = replace(TASK, effort=Effort(), workloads=("tiny",))
     steps = WORKLOADS["tiny"].steps
     flops = WORKLOADS["tiny"].step_flops
-    assert [problem.workload.steps for problem in training.problems(task)] == [steps]
-    assert [problem.workload.steps for problem in training.problems(TASK)] == [3]
-    short = training.problems(task, ["tiny"], epoch_flops=7.5 * flops)
+    assert [problem.workload.steps for problem in judging.problems(task)] == [steps]
+    assert [problem.workload.steps for problem in judging.problems(TASK)] == [3]
+    short = judging.problems(task, ["tiny"], epoch_flops=7.5 * flops)
     assert [problem.workload.steps for problem in short] == [7]
 
 
@@ -198,8 +198,8 @@ class Sloppy(Fastbp):
 
 def test_another_training_than_the_workload_s_is_found_out():
     problem = make_problem(SMALL)
-    row = training.new_row("training", problem, 1)
-    training.measure_problem(row, problem, {"fastbp": Fastbp, "sloppy": Sloppy}, QUICK)
+    row = judging.new_row("training", problem, 1)
+    judging.measure_problem(row, problem, {"fastbp": Fastbp, "sloppy": Sloppy}, QUICK)
     assert row.results["fastbp"].agrees
     assert len(row.results["fastbp"].values) == 2
     assert not row.results["sloppy"].agrees
@@ -208,18 +208,18 @@ def test_another_training_than_the_workload_s_is_found_out():
 
 def test_every_rival_that_is_installed_trains_updates_and_predicts_as_the_reference_does():
     problem = make_problem(replace(SMALL, loss="cross_entropy", sizes=(3, 5, 4), batch_size=1, steps=64))
-    compare = training.comparison(problem)
-    for make in training.contenders(report.parse_rivals("all")).values():
+    compare = judging.comparison(problem)
+    for make in judging.contenders(report.parse_rivals("all")).values():
         contender = make(problem, 1)
         contender.train(1)
-        assert training.judged(compare(contender.parameters())).agrees
+        assert judging.judged(compare(contender.parameters())).agrees
         contender.restart()
         for i in problem.orders[0]:
             contender.update(problem.x[i : i + 1], problem.y[i : i + 1])
-        assert training.judged(compare(contender.parameters())).agrees
+        assert judging.judged(compare(contender.parameters())).agrees
         probabilities = contender.predict(problem.x)
         assert probabilities.shape == (64, 4)
-        assert np.abs(probabilities.sum(axis=1) - 1).max() < training.TOLERANCE
+        assert np.abs(probabilities.sum(axis=1) - 1).max() < judging.TOLERANCE
 
 
 def test_networks_of_a_crowd_train_as_one_alone_does():

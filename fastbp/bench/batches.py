@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fastbp.bench.judging import contenders, measure_problem, new_row, short_problem
 from fastbp.bench.rows import Row, Task
 from fastbp.bench.timing import peak_job
-from fastbp.bench.training import contenders, measure_problem, new_row, short_problem
 from fastbp.bench.workloads import WORKLOADS
 
 TRAINED = WORKLOADS["mnist"]

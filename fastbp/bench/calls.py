@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.bench.baseline import Baseline
+from fastbp.bench.judging import SEED, comparison, contenders, judged, measure_problem
 from fastbp.bench.rivals import Contender
 from fastbp.bench.rows import Result, Row, Task
 from fastbp.bench.timing import call_job, fill
-from fastbp.bench.training import SEED, comparison, contenders, judged, measure_problem
 from fastbp.bench.workloads import Problem, Workload, make_problem
 
 SERVED = Workload("predict", (64, 128, 10), "relu", "cross_entropy", "adam", 1e-3, 64, 16)
@@ -35,11 +35,11 @@ def measure(task: Task) -> Iterator[Row]:
         yield measure_prediction(task, served, predictors, rows, goal)
     learners = {name: make(online, task.threads) for name, make in makers.items()}
     yield measure_update(task, online, learners)
-    row = new_row("fit(batch_size=1), a step", online, task, FIT_GOAL)
+    row = call_row("fit(batch_size=1), a step", online, task, FIT_GOAL)
     yield measure_problem(row, online, makers, task.effort)
 
 
-def new_row(name: str, problem: Problem, task: Task, goal: float) -> Row:
+def call_row(name: str, problem: Problem, task: Task, goal: float) -> Row:
     """A row about calls on a network, still without results."""
     workload = problem.workload
     detail = workload.network if name.startswith("predict") else f"{workload.network}, SGD"
@@ -50,7 +50,7 @@ def measure_prediction(
     task: Task, problem: Problem, contenders: dict[str, Contender], rows: int, goal: float
 ) -> Row:
     """One call of predict."""
-    row = new_row(f"predict({rows:,} row{'s' if rows > 1 else ''})", problem, task, goal)
+    row = call_row(f"predict({rows:,} row{'s' if rows > 1 else ''})", problem, task, goal)
     x = problem.x[:rows]
     exact = Baseline(problem, np.float64).predict(x.astype(np.float64))
     jobs = {}
@@ -63,7 +63,7 @@ def measure_prediction(
 
 def measure_update(task: Task, problem: Problem, contenders: dict[str, Contender]) -> Row:
     """One call of partial_fit on one row."""
-    row = new_row("partial_fit(1 row)", problem, task, UPDATE_GOAL)
+    row = call_row("partial_fit(1 row)", problem, task, UPDATE_GOAL)
     compare = comparison(problem)
     pairs = single_rows(problem)
     jobs = {}

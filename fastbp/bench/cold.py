@@ -34,7 +34,7 @@ def measure(task: Task) -> Iterator[Row]:
         results = {}
         for name, key in keys.items():
             arguments = "train", key, source, SIZES, EPOCHS, BATCH_SIZE, 0
-            results[name] = judged(run_program(*arguments)[0])
+            results[name] = classified(run_program(*arguments)[0])
             programs[name] = partial(seconds_of, partial(run_program, *arguments))
         detail = f"start, {EPOCHS} epochs of {SIZES}, end"
         row = Row("cold", "program", detail, task.threads, results, goal=PROGRAM_GOAL)
@@ -52,7 +52,7 @@ def measure_steps(task: Task, keys: dict[str, str], source: str) -> Iterator[Row
         repeats = 1 if task.effort.quick else 3
         runs = [run_program("first", key, source, SIZES, BATCH_SIZE) for _ in range(repeats)]
         for row, column in ((first, 1), (later, 2)):
-            row.results[name] = judged(max(run[0] for run in runs))
+            row.results[name] = classified(max(run[0] for run in runs))
             row.results[name].values = [run[column] for run in runs]
     first.goal = min(later.first.values)
     yield first
@@ -64,6 +64,6 @@ def import_seconds(key: str) -> float:
     return run_program("import", key)[0]
 
 
-def judged(mistakes: float) -> Result:
+def classified(mistakes: float) -> Result:
     """A result with so large a share of mistakes on the rows that were learnt."""
     return Result(mistakes, mistakes <= MISTAKES)

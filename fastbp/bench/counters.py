@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 
 from fastbp import _native
+from fastbp.bench.judging import SEED, comparison, judged
 from fastbp.bench.processes import HOME
 from fastbp.bench.rivals import Fastbp
 from fastbp.bench.rows import Row, Task
-from fastbp.bench.training import SEED, comparison, judged
 from fastbp.bench.workloads import WORKLOADS, Problem, Workload, make_problem
 
 INSTRUCTIONS, L1_MISSES, L2_MISSES = "instructions", "L1 misses", "L2 misses"

@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 
 import fastbp as bp
+from fastbp.bench.judging import SEED, comparison, judged
 from fastbp.bench.program import make_data
 from fastbp.bench.rivals import Fastbp
 from fastbp.bench.rows import Result, Row, Task
 from fastbp.bench.tables import plural
 from fastbp.bench.timing import call_job, fill, peak_job
-from fastbp.bench.training import SEED, comparison, judged
 from fastbp.bench.workloads import Workload, make_problem
 
 BATCH_SIZE = 256

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fastbp import _native
+from fastbp.bench.judging import comparison, judged, new_row, problems, training_job
 from fastbp.bench.rivals import Fastbp
 from fastbp.bench.rows import Row, Task
 from fastbp.bench.timing import fill, peak_job
-from fastbp.bench.training import comparison, judged, new_row, problems, training_job
 from fastbp.bench.workloads import GOALS
 
 WORKLOADS = ("mnist", "higgs", "square")

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from fastbp import _native
 from fastbp.bench.baseline import Baseline
+from fastbp.bench.judging import comparison, judged, new_row, problems, training_job
 from fastbp.bench.rivals import Fastbp
 from fastbp.bench.rows import Row, Task
 from fastbp.bench.timing import Job, call_job, fill, peak_job
-from fastbp.bench.training import comparison, judged, new_row, problems, training_job
 from fastbp.bench.workloads import Problem
 
 ALONE, TIMED = "1 thread", "timed"

@@ -10,10 +10,10 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from fastbp.bench.judging import comparison, judged, measure_problem, new_row, problems, training_job
 from fastbp.bench.rivals import Fastbp
 from fastbp.bench.rows import Row, Task
 from fastbp.bench.timing import fill
-from fastbp.bench.training import comparison, judged, measure_problem, new_row, problems, training_job
 from fastbp.bench.workloads import Problem
 
 GOAL = 0.95  # of the time that None takes is what the better of one thread and all may take at the least
