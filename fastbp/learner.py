@@ -141,10 +141,6 @@ class Learner(Evaluator):
         """How the core is to update the parameters in the current epoch."""
         return self._constant_rule or _rule_of(self.optimizer, self.counts[1])
 
-    def moved_by(self, rule: Any) -> Array:
-        """What a rule changes."""
-        return self.parameters if rule.updates else self.gradients
-
     def moment(self) -> dict[str, Any]:
         """Copies of the numbers, all of one moment; the thread that trains may ask, between native calls."""
         before = self.progress
@@ -185,7 +181,8 @@ class Learner(Evaluator):
         rows = len(x)
         done: int
         if cap == 1:
-            training, moved = self.prepare(rows, y, 1), self.moved_by(rule)
+            training = self.prepare(rows, y, 1)
+            moved = self.gradients if rule is _NO_UPDATE else self.parameters
             done, _ = self.native.train(training, moved, rule, x, y, None, step, losses, 1, self.clock)
         else:
             done = self.train(x, y, None, rows, rule, step, losses, cap)
@@ -210,7 +207,8 @@ class Learner(Evaluator):
         What a team leaves that breaks up, since its threads are kept waiting, goes on as the pace says.
         """
         pace = self.pace(batch_size, cap, rule.updates)
-        training, moved = self.prepare(batch_size, y, pace.team), self.moved_by(rule)
+        training = self.prepare(batch_size, y, pace.team)
+        moved = self.gradients if rule is _NO_UPDATE else self.parameters
         rows = batch_size if order is None else len(order)
         steps = -(-rows // batch_size)
         threads = pace.threads

@@ -237,8 +237,9 @@ class Network:
             is taken: an update that overflows, as with an absurd lr, shows in the loss of the next call, or,
             where an activation hides it, within 256 calls, and wants a `reset`.
         """
-        data, target = self._learner.pair(x, y)
-        return self._learner.update(data, target, self._learner.cap(threads, len(data)))
+        learner = self._learner
+        data, target = learner.pair(x, y)
+        return learner.update(data, target, learner.cap(threads, len(data)))
 
     def loss_and_gradient(
         self, x: ArrayLike, y: ArrayLike, threads: int | None = None
