@@ -27,10 +27,10 @@ BLOCK_BYTES = 256 * 1024  # of A and dZ: what goes through phase 1 together stay
 BLOCK_ROWS = 32  # at least: fewer and each panel of W is fetched for too little work
 RESIDENT_BYTES = 384 * 1024  # weights up to this size stay in a second-level cache from block to block
 # A tall batch is cut into partial gradients, their number a power of two: enough for the threads of many
-# processors, and together of at most MOST_ROOM times the bytes of X with every A and dZ.  A part has at least
-# PART_ROWS rows where the parameters are of at most FEW_BYTES, which cost little to sum up, and else
-# LARGE_PART_ROWS, in blocks of as many.
-FEWEST_PARTIALS, MOST_PARTIALS, MOST_ROOM = 8, 32, 2
+# processors, or few where a part is worth no more than one thread; together of at most MOST_ROOM times the
+# bytes of X with every A and dZ.  A part has at least PART_ROWS rows where the parameters are of at most
+# FEW_BYTES, which cost little to sum up, and else LARGE_PART_ROWS, in blocks of as many.
+SMALL_PARTIALS, FEWEST_PARTIALS, MOST_PARTIALS, MOST_ROOM = 2, 8, 32, 2
 FEW_BYTES, PART_ROWS, LARGE_PART_ROWS = 64 * 1024, 128, 256
 # Rows of an evaluation that go through the layers together: more where they share the packing of a matrix.
 EVALUATION_BLOCK, PACKED_EVALUATION_BLOCK = 64, 256
@@ -179,9 +179,10 @@ class Plan:
     def _partials(self, batch_size: int) -> int:
         """How many partial gradients a batch's is the sum of; 0 where it is formed whole."""
         size = self.parameter_count * self.dtype.itemsize
-        parts = batch_size // (PART_ROWS if size <= FEW_BYTES else LARGE_PART_ROWS)
-        parts = min(parts, MOST_PARTIALS, MOST_ROOM * batch_size * self.row_bytes // size)
-        return 1 << parts.bit_length() - 1 if parts >= FEWEST_PARTIALS else 0
+        rows = PART_ROWS if size <= FEW_BYTES else LARGE_PART_ROWS
+        fewest = SMALL_PARTIALS if self.training_threads(rows, 2) == 1 else FEWEST_PARTIALS
+        parts = min(batch_size // rows, MOST_PARTIALS, MOST_ROOM * batch_size * self.row_bytes // size)
+        return 1 << parts.bit_length() - 1 if parts >= fewest else 0
 
     def _block(self, batch_size: int, partials: int) -> int:
         """Rows that go through phase 1 together: few, unless the weights would not stay in the cache."""

@@ -12,10 +12,13 @@ from natively import RULES, train
 
 from fastbp import _plan
 
-# Parameters that are few, so that 128 rows make a part, and more of them, so that 256 do.
+# Parameters that are few, so that 128 rows make a part, which is worth one thread, or more; and many, so that
+# 256 rows make one.
 SMALL = Case(((9, 40), "tanh", (40, 5), "softmax"), "cross_entropy", "sum")
+MEDIUM = Case(((10, 64), "relu", (64, 32), "tanh", (32, 1)), "mse")
 LARGE = Case(((70, 300), "relu", (300, 33), "tanh"), "mse", "sum")
-SHAPES = [(SMALL, 1024), (SMALL, 1500), (SMALL, 5000), (LARGE, 2048), (LARGE, 2300)]
+SHAPES = [(SMALL, 300), (SMALL, 600), (SMALL, 1024), (SMALL, 1500), (SMALL, 5000)]
+SHAPES += [(MEDIUM, 1100), (LARGE, 2048), (LARGE, 2300)]
 every_shape = pytest.mark.parametrize(("case", "rows"), SHAPES, ids=str)
 
 
@@ -25,14 +28,9 @@ def partials(case, rows):
 
 
 def test_how_many_partial_gradients_there_are_follows_from_shapes():
-    assert [partials(SMALL, rows) for rows in (1023, 1024, 2047, 2048, 5000, 100_000)] == [
-        0,
-        8,
-        8,
-        16,
-        32,
-        32,
-    ]
+    few = [partials(SMALL, rows) for rows in (255, 256, 511, 512, 1023, 1024, 2047, 2048, 5000, 100_000)]
+    assert few == [0, 2, 2, 4, 4, 8, 8, 16, 32, 32]
+    assert [partials(MEDIUM, rows) for rows in (512, 1023, 1024, 100_000)] == [0, 0, 8, 32]
     assert [partials(LARGE, rows) for rows in (1024, 2047, 2048, 4096, 100_000)] == [0, 0, 8, 16, 32]
 
 
