@@ -4,8 +4,8 @@
 compiled for both, and listed in ``fastbp._native.GENERIC``; ``kernels(dtype)`` there picks the specialisation
 once, so that no call pays for the choice.  Every array is C-contiguous unless said otherwise; ``x`` and
 ``y`` may be any strided array of numbers of rank one or two, and are converted a batch at a time.  What does
-not change from call to call is looked at once, by `open_training` and `open_evaluation`: that would be a
-tenth of a call on one sample.
+not change from call to call is looked at once, by `open_training` and `open_evaluation`: to do so every time
+would be a tenth of a call on one sample.
 """
 
 from typing import Any, Final
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 ACTIVATIONS: Final[dict[str, int]]
 LOSSES: Final[dict[str, int]]
-OPTIMIZERS: Final[dict[str, int]]
 STAGE_KINDS: Final[dict[str, int]]
 STAGE_FIELDS: Final[tuple[str, ...]]
 CLOCK_FIELDS: Final[tuple[str, ...]]
@@ -24,29 +23,22 @@ BUILD: Final[dict[str, Any]]
 _Real = NDArray[np.float32] | NDArray[np.float64]
 
 class Rule:
-    """How parameters are updated in an epoch; "gradient": not at all, the gradient is stored."""
+    """How parameters are updated in an epoch: "sgd" or "adam" with all of its settings, by name.
 
-    def __init__(
-        self,
-        optimizer: str,
-        *,
-        lr: float = 0,
-        momentum: float = 0,
-        nesterov: bool = False,
-        beta1: float = 0,
-        beta2: float = 0,
-        epsilon: float = 0,
-    ) -> None: ...
+    "gradient": not at all, the gradient is stored.
+    """
+
+    def __init__(self, optimizer: str, **settings: float) -> None: ...
     @property
     def lr(self) -> float: ...
     @property
     def updates(self) -> bool: ...
 
 class Training:
-    """Steps of one shape, opened."""
+    """What `open_training` gives and `train` takes: steps of one shape."""
 
 class Evaluation:
-    """Evaluations of one shape, opened."""
+    """What `open_evaluation` gives and `evaluate` takes: evaluations of one shape."""
 
 def open_training(
     stages: NDArray[np.int64],

@@ -144,6 +144,7 @@ class Plan:
         layout["scratch"] = offsets.take(threads * layout["scratch_row"])
         layout["partials"], layout["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
         layout["partial"] = offsets.take(partials * layout["partial_row"])
+        stages.flags.writeable = False
         return TrainingSpace(offsets.total, self.dtype, stages, layout)
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
@@ -245,6 +246,7 @@ def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
         rows.append(row)
         propagates |= bool(places)
     stages = np.array([[row.get(name, 0) for name in _native.STAGE_FIELDS] for row in rows], dtype=np.int64)
+    stages.flags.writeable = False
     products = [row["inputs"] * row["outputs"] for row in rows if row["kind"] == kinds["dense"]]
     flops = 2 * (3 * sum(products) - sum(products[:1]))
     flops += PYTHON_FLOPS * sum(row["outputs"] for row in rows if row["kind"] == IN_PYTHON)

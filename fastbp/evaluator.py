@@ -25,7 +25,14 @@ Shape = tuple[int, int, int]  # of a call: rows, columns of the targets, threads
 class Evaluator:
     """The parameters of one network, and the native calls that read them.
 
-    Any number of threads may call it at once.
+    Any number of threads may predict and evaluate at once.
+
+    Attributes
+    ----------
+    part_rows : int
+        Rows that are evaluated together, at the most: Ctrl-C is answered between two parts.
+    kept_bytes : int
+        Workspaces of more are let go after the call.
     """
 
     def __init__(self, plan: _plan.Plan, loss: Loss) -> None:
@@ -38,8 +45,8 @@ class Evaluator:
         # Of fewer rows, neither an evaluation nor a step is worth a second thread.
         self._lone_rows = -(-2 * _native.FLOPS_PER_THREAD // plan.step_flops(1))
         largest = min(EVALUATED_ROWS, -(-EVALUATED_OUTPUTS // plan.out_features))
-        self._part = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
-        self._kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
+        self.part_rows = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
+        self.kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
         self._evaluations: dict[Shape, tuple[Any, Pace, bool]] = {}
 
     def cap(self, threads: int | None, rows: int) -> int:
@@ -59,11 +66,11 @@ class Evaluator:
         """The last layer's output for every row."""
         rows = len(x)
         output = np.empty((rows, self.plan.out_features), self.dtype)
-        if rows <= self._part:
-            self._forward(x, None, 0, output, threads)
+        if rows <= self.part_rows:
+            self._evaluate_part(x, None, 0, output, threads)
             return output
-        for first in range(0, rows, self._part):
-            self._forward(x, None, first, output[first : first + self._part], threads)
+        for first in range(0, rows, self.part_rows):
+            self._evaluate_part(x, None, first, output[first : first + self.part_rows], threads)
         return output
 
     def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
@@ -71,16 +78,17 @@ class Evaluator:
         rows = len(x)
         total = 0.0
         measured = metrics.for_loss(self.loss.name)
-        output = np.empty((min(rows, self._part), self.plan.out_features), self.dtype)
-        for first in range(0, rows, self._part):
+        output = np.empty((min(rows, self.part_rows), self.plan.out_features), self.dtype)
+        for first in range(0, rows, self.part_rows):
             part = output[: rows - first]
-            total += self._forward(x, y, first, part, threads)
+            total += self._evaluate_part(x, y, first, part, threads)
             for metric in measured:
-                metric.update(part, y[first : first + self._part])
+                metric.update(part, y[first : first + self.part_rows])
         loss = total / self.loss.divisor(rows, self.plan.out_features)
         return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
 
-    def _forward(self, x: Array, y: Array | None, first: int, output: Array, threads: int) -> float:
+    def _evaluate_part(self, x: Array, y: Array | None, first: int, output: Array, threads: int) -> float:
+        """Output, and with y the summed loss, of as many rows as output has."""
         rows = len(output)
         team = 1 if threads == 1 else self.plan.evaluation_threads(rows, threads)
         target_columns = 0 if y is None else 1 if y.ndim == 1 else y.shape[1]
@@ -98,6 +106,8 @@ class Evaluator:
         if team > 1:
             pace.took(threads, rows, start)
         if stays:
+            if len(self._evaluations) >= KEPT_SPACES:
+                make_room(self._evaluations, KEPT_SPACES)
             self._evaluations[shape] = opened
         if not (finite and math.isfinite(total)):
             self.refuse_nonfinite(x, y)
@@ -121,8 +131,7 @@ class Evaluator:
             threads,
         )
         pace = Pace(threads, self.plan.evaluation_flops(1) / FIRST_RATE)
-        make_room(self._evaluations, KEPT_SPACES)
-        return evaluation, pace, space.nbytes <= self._kept_bytes
+        return evaluation, pace, space.nbytes <= self.kept_bytes
 
     def refuse_nonfinite(self, x: Array, y: Array | None) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""

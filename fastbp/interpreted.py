@@ -229,8 +229,8 @@ class InterpretedLearner(Learner):
     def _output(self, x: Array, threads: int) -> tuple[Array, Array]:
         """What the loss is computed from, and the network's output, for all rows."""
         scored, output = (np.empty((len(x), self.plan.out_features), self.dtype) for _ in range(2))
-        for first in range(0, len(x), self._part):
-            rows = slice(first, first + self._part)
+        for first in range(0, len(x), self.part_rows):
+            rows = slice(first, first + self.part_rows)
             a = self._gather(x, rows)
             if not _check.is_finite(a, self.dtype):
                 self.refuse_nonfinite(x, None)

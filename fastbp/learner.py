@@ -28,7 +28,7 @@ KEPT_PACES = 64
 
 _NO_COUNTS = (0, 0)
 _NO_UPDATE = _native.Rule("gradient")
-_NO_EPOCH = -1  # batches that never are as many as an epoch has
+_NO_EPOCH = -1  # for the number of batches in an epoch: however many are made, none is completed
 
 
 class Learner(Evaluator):
@@ -59,7 +59,7 @@ class Learner(Evaluator):
         self.clock: NDArray[np.float64] | None = None  # where the core adds up what its phases took
         self._paces: dict[tuple[int, int, bool], Pace] = {}
         self._snapshot: Snapshot | None = None
-        self._constant_rule: Any = None  # unless lr is a function
+        self._constant_rule: Any = None  # it stays None where lr is a function
         self.go_on_with(optimizer)
         self._trainings: dict[Shape, Any] = {}  # the core's, each with its workspace
         self._has_large_training = False  # among them
@@ -177,12 +177,12 @@ class Learner(Evaluator):
     def train_once(
         self, x: Array, y: Array, rule: Any, step: int, losses: NDArray[np.float64], cap: int
     ) -> int:
-        """Train on all rows as one batch, as `train`; threads and time are no matter where there is one."""
+        """Train on all rows as one batch, as `train`; on one thread there is no pace to be kept."""
         rows = len(x)
         done: int
         if cap == 1:
             training = self.prepare(rows, y, 1)
-            moved = self.gradients if rule is _NO_UPDATE else self.parameters
+            moved = self.parameters if rule.updates else self.gradients
             done, _ = self.native.train(training, moved, rule, x, y, None, step, losses, 1, self.clock)
         else:
             done = self.train(x, y, None, rows, rule, step, losses, cap)
@@ -208,7 +208,7 @@ class Learner(Evaluator):
         """
         pace = self.pace(batch_size, cap, rule.updates)
         training = self.prepare(batch_size, y, pace.team)
-        moved = self.gradients if rule is _NO_UPDATE else self.parameters
+        moved = self.parameters if rule.updates else self.gradients
         rows = batch_size if order is None else len(order)
         steps = -(-rows // batch_size)
         threads = pace.threads
@@ -250,7 +250,7 @@ class Learner(Evaluator):
         space = self.plan.training_space(rows, target_columns, threads)
         size = space.nbytes + 8 * rows  # with the rows' order
         _check.memory(size, f"a batch of {rows} rows")
-        self._has_large_training |= size > self._kept_bytes
+        self._has_large_training |= size > self.kept_bytes
         training = self.native.open_training(
             space.stages,
             space.layout,
@@ -274,9 +274,11 @@ class Learner(Evaluator):
         try:  # as in exclusive, without what a call through a wrapper costs one step of a small network
             if calls.setdefault(self, call) is not call:
                 raise RuntimeError(BUSY)
-            rule, losses = self.rule(), self._single_loss
+            rule = self.rule()
             steps, epochs = self.counts
-            self.progress = steps, epochs, None, 0  # it may have been counted by what is used anew
+            if self.progress[2] is not None:  # Ctrl-C struck behind an update, which is counted by its loss
+                self._single_loss = np.empty(1)
+            losses = self._single_loss
             losses[0] = math.nan
             self.progress = steps, epochs, losses, _NO_EPOCH
             done = self.train_once(x, y, rule, steps, losses, threads)

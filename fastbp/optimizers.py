@@ -45,7 +45,7 @@ class Optimizer:
         return float(self.lr)
 
     def settings(self, epoch: int) -> dict[str, float]:
-        """What the core needs to know in an epoch, the learning rate first."""
+        """What the core has to be told in an epoch, by name."""
         raise NotImplementedError(f"{type(self).__name__} does not define settings")
 
 

@@ -1,4 +1,4 @@
-"""The door of the core: memoryviews in, status out, one region without the GIL per call."""
+"""The door of the core: arrays in, status out, one region without the GIL per call."""
 
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
@@ -55,7 +55,6 @@ ACTIVATIONS = {
     "identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH, "softmax": SOFTMAX, "exp": EXP,
 }
 LOSSES = {"mse": MSE, "mae": MAE, "bce": BCE, "cross_entropy": CROSS_ENTROPY}
-OPTIMIZERS = {"gradient": GRADIENT, "sgd": SGD, "adam": ADAM}
 STAGE_KINDS = {"elementwise": ELEMENTWISE, "dense": DENSE}
 STAGE_FIELDS = (
     "kind", "activation", "inputs", "outputs", "weight", "bias", "output", "delta", "row", "propagates",
@@ -126,7 +125,7 @@ cdef int open_network(network* net, const int64_t[:, ::1] stages, const real[::1
     memset(net, 0, sizeof(network))
     net.stages = <const stage*>&stages[0, 0]
     net.count = stages.shape[0]
-    net.parameters = <void*>&parameters[0]  # a training asks whether they may be written to
+    net.parameters = <void*>&parameters[0]  # what writes to them asks for leave by itself
     net.parameter_count = parameters.shape[0]
     net.loss = loss
     for i in range(net.count):

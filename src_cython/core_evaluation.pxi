@@ -5,7 +5,7 @@ cdef class Evaluation:
     """Evaluations of one shape: the network and the places in the workspace, looked at once for every call."""
     cdef evaluation job  # but for what a call brings
     cdef void* workspace
-    cdef ptrdiff_t rows, itemsize
+    cdef ptrdiff_t rows, target_columns, itemsize
     cdef int threads
     cdef tuple arrays  # that all of it points into
 
@@ -18,23 +18,30 @@ def open_evaluation(
 
     workspace holds, for each thread, two blocks of rows of ``width`` elements, their targets, a sum a row and
     ``packed`` elements, as many as `packing` says; and behind all, where there are targets, a loss a row in float64.
+    Nobody may write to stages any more.
     """
     cdef Evaluation opened = Evaluation.__new__(Evaluation)
     cdef evaluation* job = &opened.job
-    cdef ptrdiff_t widest, values = rows * <ptrdiff_t>(sizeof(double) // sizeof(real)) if target_columns else 0, i
+    cdef ptrdiff_t room = workspace.shape[0], values = 0, widest, i
     open_network(&job.net, stages, parameters, loss)
     widest = job.net.stages[0].inputs
     for i in range(job.net.count):
         widest = max(widest, job.net.stages[i].outputs)
-    job.net.y.columns, job.width, job.block, job.packed = target_columns, width, block, packed
-    job.share = padded(block * (2 * width + target_columns + 1)) + packed
     if min(rows, block, threads) < 1 or target_columns < 0 or width < padded(widest) or (
-        packed < packing_size(&job.net, &workspace[0], block) or threads * job.share + values > workspace.shape[0]
-        or (<size_t>&workspace[0]) % sizeof(double)
+        max(width, packed, target_columns, rows if target_columns else 0) > room
+        or block > room // (2 * width + target_columns + 1)
     ):
-        raise ValueError(f"workspace has {workspace.shape[0]} entries, too few or ill aligned for {threads} threads")
-    opened.workspace, opened.rows, opened.itemsize = &workspace[0], rows, sizeof(real)
-    opened.threads, opened.arrays = threads, (stages, parameters, workspace)
+        raise ValueError(f"workspace has {room} entries, or a block has rows of {width}, too few")
+    job.width, job.block, job.packed = width, block, packed
+    job.share = padded(block * (2 * width + target_columns + 1)) + packed
+    if target_columns:
+        values = rows * <ptrdiff_t>(sizeof(double) // sizeof(real))
+    if packed < packing_size(&job.net, &workspace[0], block) or threads > (room - values) // job.share or (
+        (<size_t>&workspace[0]) % sizeof(double)
+    ):
+        raise ValueError(f"workspace has {room} entries, too few or ill aligned for {threads} threads")
+    opened.workspace, opened.itemsize, opened.rows = &workspace[0], sizeof(real), rows
+    opened.target_columns, opened.threads, opened.arrays = target_columns, threads, (stages, parameters, workspace)
     return opened
 
 
@@ -58,15 +65,17 @@ cdef double evaluate_table(
     cdef double* values = NULL
     cdef double total = 0
     cdef uint64_t mode
+    if not 1 <= threads <= opened.threads:
+        raise ValueError(f"threads is {threads}, but 1 to {opened.threads} were opened")
+    if not 1 <= rows <= opened.rows or sizeof(real) != opened.itemsize:
+        raise ValueError(f"output has {rows} rows, but 1 to {opened.rows} were opened, or is of another dtype")
     check_tables(&job.net, scored)
-    if job.offset < 0 or job.offset + rows > job.net.x.rows or (
+    if scored and job.net.y.columns != opened.target_columns:
+        raise ValueError(f"y has {job.net.y.columns} columns, but {opened.target_columns} were opened")
+    if not 0 <= job.offset <= job.net.x.rows - rows or (
         output.shape[1] != job.net.stages[job.net.count - 1].outputs
     ):
         raise ValueError(f"output is {rows} x {output.shape[1]}, which does not fit x and the network")
-    if not 1 <= rows <= opened.rows or not 1 <= threads <= opened.threads or sizeof(real) != opened.itemsize or (
-        job.net.y.columns != opened.job.net.y.columns
-    ):
-        raise ValueError("rows, columns of y, threads or dtype are others than were opened")
     if scored:
         values = <double*>(workspace + threads * job.share)
     with nogil:

@@ -1,21 +1,35 @@
 # The door for training, a part of core.pyx.
 
 
+# By name, the code of an optimiser and what has to be said of it.
+cdef dict OPTIMIZERS = {
+    "gradient": (GRADIENT, set()),
+    "sgd": (SGD, {"lr", "momentum", "nesterov"}),
+    "adam": (ADAM, {"lr", "beta1", "beta2", "epsilon"}),
+}
+
+
 cdef class Rule:
     """How parameters are updated in an epoch: by an optimiser with its settings; or not, and the gradient is stored."""
     cdef update_rule rule
     cdef ptrdiff_t slots  # rows of state that it needs
 
-    def __init__(
-        self, str optimizer not None, *, double lr=0, double momentum=0, bint nesterov=False, double beta1=0,
-        double beta2=0, double epsilon=0,
-    ):
+    def __init__(self, str optimizer not None, **settings):
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {optimizer!r}, expected one of {sorted(OPTIMIZERS)}")
-        self.rule.optimizer, self.rule.lr, self.rule.correction = OPTIMIZERS[optimizer], lr, 1
-        self.rule.momentum, self.rule.nesterov = momentum, nesterov
-        self.rule.beta1, self.rule.beta2, self.rule.epsilon = beta1, beta2, epsilon
-        self.slots = 2 if self.rule.optimizer == ADAM else momentum != 0
+        code, wanted = OPTIMIZERS[optimizer]
+        if set(settings) != wanted:
+            raise TypeError(f"{optimizer} takes the settings {sorted(wanted)}, not {sorted(settings)}")
+        memset(&self.rule, 0, sizeof(update_rule))
+        self.rule.optimizer = code
+        if self.rule.optimizer == SGD:
+            self.rule.lr, self.rule.momentum = settings["lr"], settings["momentum"]
+            self.rule.nesterov = settings["nesterov"]
+            self.slots = self.rule.momentum != 0
+        elif self.rule.optimizer == ADAM:
+            self.rule.lr, self.rule.epsilon = settings["lr"], settings["epsilon"]
+            self.rule.beta1, self.rule.beta2 = settings["beta1"], settings["beta2"]
+            self.slots = 2
 
     @property
     def lr(self):
@@ -32,7 +46,7 @@ cdef class Training:
     """Steps of one shape: the network, what moves, and the places in the workspace, looked at once for every call."""
     cdef training job  # but for what a call brings
     cdef void* workspace
-    cdef ptrdiff_t slots
+    cdef ptrdiff_t target_columns, slots, itemsize
     cdef int threads
     cdef const int64_t[::1] all_rows
     cdef tuple arrays  # that the job points into
@@ -71,13 +85,13 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
 
 
 def open_training(
-    const int64_t[:, ::1] stages, dict layout not None, const int64_t[::1] all_rows, real[::1] parameters,
-    real[::1] gradients, real[:, ::1] state, real[::1] workspace, int loss, bint summed, Py_ssize_t target_columns,
-    int threads,
+    const int64_t[:, ::1] stages, dict layout not None, const int64_t[::1] all_rows, const real[::1] parameters,
+    const real[::1] gradients, real[:, ::1] state, real[::1] workspace, int loss, bint summed,
+    Py_ssize_t target_columns, int threads,
 ):
     """A `Training` in batches of at most as many rows as all_rows names, on at most so many threads.
 
-    Its calls update parameters and state, or fill gradients.
+    Its calls update parameters and state, or fill gradients.  Nobody may write to stages any more.
     """
     cdef Training opened = Training.__new__(Training)
     cdef training* job = &opened.job
@@ -87,8 +101,8 @@ def open_training(
         raise ValueError(f"state has {state.shape[1]} columns, expected {parameters.shape[0]}")
     open_network(&job.net, stages, parameters, loss)
     job.net.x.columns, job.net.y.columns = job.net.stages[0].inputs, target_columns
-    job.gradients = &gradients[0] if gradients.shape[0] else NULL
-    job.state = &state[0, 0] if state.shape[0] else &parameters[0]  # some address to count from
+    job.gradients = <void*>&gradients[0] if gradients.shape[0] else NULL
+    job.state = &state[0, 0] if state.shape[0] else job.net.parameters  # some address to count from
     job.summed, job.batch_size = summed, all_rows.shape[0]
     job.block, job.input, job.input_row = layout["block"], layout["input"], layout["input_row"]
     job.faults, job.target = layout["faults"], layout["target"]
@@ -96,7 +110,8 @@ def open_training(
     job.scratch, job.scratch_row = layout["scratch"], layout["scratch_row"]
     job.partials, job.partial, job.partial_row = layout["partials"], layout["partial"], layout["partial_row"]
     check_layout(job, workspace, threads)
-    opened.workspace, opened.slots, opened.threads = &workspace[0], state.shape[0], threads
+    opened.workspace, opened.itemsize, opened.threads = &workspace[0], sizeof(real), threads
+    opened.target_columns, opened.slots = target_columns, state.shape[0]
     opened.all_rows, opened.arrays = all_rows, (stages, parameters, gradients, state, workspace)
     return opened
 
@@ -105,8 +120,8 @@ cdef int check_training(const training* job, Training opened, ptrdiff_t slots) e
     """Refuse rows that x does not have, targets without room, and an optimiser without the room it needs."""
     cdef ptrdiff_t i
     check_tables(&job.net, True)
-    if job.net.y.columns != opened.job.net.y.columns:
-        raise ValueError(f"y has {job.net.y.columns} columns, but {opened.job.net.y.columns} were opened")
+    if job.net.y.columns != opened.target_columns:
+        raise ValueError(f"y has {job.net.y.columns} columns, but {opened.target_columns} were opened")
     if slots > opened.slots:
         raise ValueError(f"state has {opened.slots} rows, expected {slots}")
     for i in range(job.rows):
@@ -148,10 +163,14 @@ def train(
     cdef ptrdiff_t done = 0
     if order is None:
         order = opened.all_rows
-    if order.shape[0] < 1 or not 1 <= threads <= opened.threads or (
-        moved.shape[0] != job.net.parameter_count or <const void*>&moved[0] != opened_moved
+    if not 1 <= threads <= opened.threads:
+        raise ValueError(f"threads is {threads}, but 1 to {opened.threads} were opened")
+    if order.shape[0] < 1:
+        raise ValueError("order is empty")
+    if moved.shape[0] != job.net.parameter_count or <const void*>&moved[0] != opened_moved or (
+        sizeof(real) != opened.itemsize
     ):
-        raise ValueError("order is empty, or threads or the array that is moved are others than were opened")
+        raise ValueError(f"moved has {moved.shape[0]} entries, and is not the array that was opened for such a rule")
     if losses.shape[0] < ceil_div(order.shape[0], job.batch_size):
         raise ValueError(f"losses has {losses.shape[0]} entries, too few for {order.shape[0]} rows")
     if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):

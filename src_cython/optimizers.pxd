@@ -19,14 +19,15 @@ cdef enum optimizer_code:
     GRADIENT_SUM = 3  # no update: the gradient is added to what is there: for partial gradients, not from outside
 
 cdef struct update_rule:
+    # An epoch's, or that of one step, as `rule_at` makes it.
     int optimizer
-    double lr
+    double lr          # adam in step t: divided by 1 - beta1^t
     double momentum
     bint nesterov
     double beta1
     double beta2
     double epsilon
-    double correction  # adam in step t: 1 / sqrt(1 - beta2^t), with lr divided by 1 - beta1^t
+    double correction  # adam in step t: 1 / sqrt(1 - beta2^t)
 
 
 cdef inline bint is_update(const update_rule* rule) noexcept nogil:
@@ -35,7 +36,7 @@ cdef inline bint is_update(const update_rule* rule) noexcept nogil:
 
 
 cdef inline update_rule rule_at(const update_rule* rule, int64_t step) noexcept nogil:
-    """An epoch's rule in update number ``step``, counted from 1."""
+    """An epoch's rule in step number ``step``, counted from 1."""
     cdef update_rule at = rule[0]
     if rule.optimizer == ADAM:
         at.lr /= 1 - power(rule.beta1, <double>step)

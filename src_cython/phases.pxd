@@ -14,7 +14,7 @@ from dense cimport (
 )
 from fetching cimport expect, expect_nothing, no_memory, runs_in_order, runs_of_memory, stretches, upcoming
 from losses cimport loss_rows, takes_logits
-from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, is_update, update, update_rule
+from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, SGD, is_update, update, update_rule
 from real cimport (
     FETCH_INTERVAL, FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, ceil_div, lanes, pack, real, sum_rows, table,
     transpose,
@@ -185,7 +185,7 @@ cdef inline void apply_gradient(
 
 cdef inline int fetched_arrays(const training* job, const update_rule* rule, const real* like) noexcept nogil:
     """Of how many arrays, parameters and state, a strip's share had better be asked for before it is updated."""
-    cdef int arrays = 3 if rule.optimizer == ADAM else 2 if rule.momentum != 0 else 1
+    cdef int arrays = 3 if rule.optimizer == ADAM else 2 if rule.optimizer == SGD and rule.momentum != 0 else 1
     if rule.optimizer == GRADIENT:
         return 0
     if worth_fetching(like, arrays, job.net.parameter_count):

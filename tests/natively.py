@@ -33,9 +33,9 @@ class Rule:
         return core.Rule(self.optimizer, **self.settings)
 
 
-def _descent(**settings: Any) -> Rule:
-    rows = 1 if settings.get("momentum") else 0
-    return Rule("sgd", settings, rows, lambda: reference.SGD(**settings))
+def _descent(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Rule:
+    settings = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
+    return Rule("sgd", settings, int(momentum > 0.0), lambda: reference.SGD(lr, momentum, nesterov))
 
 
 def _adam(**settings: float) -> Rule:
@@ -43,9 +43,9 @@ def _adam(**settings: float) -> Rule:
 
 
 RULES = {
-    "plain": _descent(lr=0.005),
-    "momentum": _descent(lr=0.005, momentum=0.9),
-    "nesterov": _descent(lr=0.005, momentum=0.9, nesterov=True),
+    "plain": _descent(0.005),
+    "momentum": _descent(0.005, 0.9),
+    "nesterov": _descent(0.005, 0.9, nesterov=True),
     "adam": _adam(lr=0.005, beta1=0.9, beta2=0.999, epsilon=1e-8),
     "adam_other": _adam(lr=0.002, beta1=0.8, beta2=0.99, epsilon=1e-4),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from axes import every_core
@@ -15,20 +17,26 @@ from fastbp import _native, _plan
 def test_a_rule_that_is_none_is_refused(core):
     with pytest.raises(ValueError, match="optimizer is 'rmsprop', expected one of"):
         core.Rule("rmsprop", lr=0.1)
-    with pytest.raises(TypeError, match="rho"):
-        core.Rule("sgd", lr=0.1, rho=0.9)
-    assert (core.Rule("sgd", lr=0.25).lr, core.Rule("sgd", lr=0.25).updates) == (0.25, True)
+    for settings in ({}, {"lr": 0.1}, {"lr": 0.1, "momentum": 0.0, "nesterov": False, "rho": 0.9}):
+        with pytest.raises(TypeError, match=r"sgd takes the settings \['lr', 'momentum', 'nesterov'\], not"):
+            core.Rule("sgd", **settings)
+    rule = core.Rule("sgd", lr=0.25, momentum=0.0, nesterov=False)
+    assert (rule.lr, rule.updates) == (0.25, True)
     assert not core.Rule("gradient").updates
 
 
 def stepping(core, rule=RULES["plain"], state_rows=0, **call):
     """One call of the core's train on a training opened for batches of 8 rows and one thread."""
     case, threads = CASES["digits"], 1
-    parameters, x, target, _ = problem(case, 24, np.float32)
+    drawn, x, target, _ = problem(case, 24, np.float32)
+    memory = np.zeros(2 * drawn.size, np.float32)
+    parameters = memory[: drawn.size]
+    if call.get("moved") is np.float64:
+        call["moved"] = memory.view(np.float64)
     space = _plan.lower(case.layers(), np.dtype(np.float32)).training_space(8, target.shape[1], threads)
     training = core.open_training(
         space.stages, space.layout, np.arange(8), parameters, parameters[:0],
-        np.zeros((state_rows, parameters.size), np.float32), space.array, _native.LOSSES[case.loss], False,
+        np.zeros((state_rows, drawn.size), np.float32), space.array, _native.LOSSES[case.loss], False,
         target.shape[1], threads,
     )  # fmt: skip
     arguments = {"x": x, "y": target, "order": None, "step": 0, "losses": np.empty(3), "threads": threads}
@@ -52,6 +60,7 @@ OTHER_STEPS = {
     "no state": {"rule": RULES["adam"]},
     "too little state": {"rule": RULES["adam"], "state_rows": 1},
     "parameters for gradients": {"rule": NO_UPDATE},
+    "the opened address in another dtype": {"moved": np.float64},
     "a short clock": {"clock": np.zeros((1, 4))},
 }
 
@@ -61,10 +70,12 @@ OTHER_STEPS = {
 def test_a_step_with_others_than_were_opened_is_refused(core, other):
     assert stepping(core) == (1, False)
     with pytest.raises(ValueError, match=r"opened|order|has|clock is"):
-        stepping(core, **other)
+        stepping(core, **dict(other))
 
 
-def evaluating(core, rows=8, threads=1, opened_threads=1, target_columns=10, room=0, **call):
+def evaluating(
+    core, rows=8, threads=1, opened_threads=1, target_columns=10, room=0, width=None, block=None, **call
+):
     """One call of the core's evaluate on an evaluation opened for so many rows of digits."""
     case = CASES["digits"]
     parameters, x, target, _ = problem(case, 24, np.float32)
@@ -72,7 +83,7 @@ def evaluating(core, rows=8, threads=1, opened_threads=1, target_columns=10, roo
     space = plan.evaluation_space(8, 10, 1)
     evaluation = core.open_evaluation(
         plan.stages, parameters, _native.LOSSES[case.loss], space.array[: space.count - room], rows,
-        target_columns, space.width, space.block, space.packed, opened_threads,
+        target_columns, width or space.width, block or space.block, space.packed, opened_threads,
     )  # fmt: skip
     arguments = {"x": x, "y": target, "first": 0, "output": np.empty((8, 10), np.float32)}
     return core.evaluate(evaluation, **{**arguments, "threads": threads, **call})
@@ -82,6 +93,7 @@ OTHER_EVALUATIONS = {
     "more rows": {"output": np.empty((9, 10), np.float32)},
     "no rows": {"output": np.empty((0, 10), np.float32)},
     "rows that x does not have": {"first": 17},
+    "rows far beyond x": {"first": sys.maxsize - 3},
     "a row before the first": {"first": -1},
     "another dtype": {"output": np.empty((8, 10))},
     "fewer outputs": {"output": np.empty((8, 9), np.float32)},
@@ -91,6 +103,10 @@ OTHER_EVALUATIONS = {
     "targets where none were opened": {"target_columns": 0},
     "no room for another thread": {"opened_threads": 2},
     "no room for the losses": {"rows": 1000},
+    "no room for so many losses that bytes overflow": {"rows": 1 << 62},
+    "rows of a block whose bytes overflow": {"width": 1 << 59},
+    "rows in a block whose bytes overflow": {"block": 1 << 59},
+    "threads beyond all room": {"opened_threads": 1 << 30},
     "too little room": {"room": 16},
     "a column less in x": {"x": np.zeros((24, 63))},
     "a row less in y": {"y": np.zeros((23, 10))},
@@ -104,3 +120,13 @@ def test_an_evaluation_with_others_than_were_opened_is_refused(core, other):
     assert evaluating(core, y=None) == (0.0, True)
     with pytest.raises(ValueError, match=r"opened|fit|has|workspace"):
         evaluating(core, **other)
+
+
+@every_core
+def test_what_was_not_opened_is_refused(core):
+    rule = RULES["plain"].of(core)
+    x, output = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    with pytest.raises(ValueError, match="opened"):
+        core.train(core.Training(), output[0], rule, x, x, None, 0, np.empty(1), 1)
+    with pytest.raises(ValueError, match="opened"):
+        core.evaluate(core.Evaluation(), x, None, 0, output, 1)

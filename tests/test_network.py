@@ -419,14 +419,25 @@ def test_parameters_that_are_made_read_only_are_not_written_to():
     before = net.parameters.copy()
     net.parameters.flags.writeable = False
     for call in (net.fit, net.partial_fit):
-        with pytest.raises(ValueError, match="read-only"):
-            call(x, y)
+        for rows in (len(x), 5):  # as before, and as for the first time
+            with pytest.raises(ValueError, match="read-only"):
+                call(x[:rows], y[:rows])
     assert same_bits(net.parameters, before)
+    for rows in (len(x), 6):
+        net.loss_and_gradient(x[:rows], y[:rows])
+        assert same_bits(net.predict(x[:rows]), net.copy().predict(x[:rows]))
+
+
+def test_gradients_that_are_made_read_only_are_not_written_to():
+    net, x, y = prepared(CASES["digits"])
     net.loss_and_gradient(x, y)
-    assert same_bits(net.predict(x), net.copy().predict(x))
+    before = net.gradients.copy()
     net.gradients.flags.writeable = False
-    with pytest.raises(ValueError, match="read-only"):
-        net.loss_and_gradient(x, y)
+    for rows in (len(x), 5):
+        with pytest.raises(ValueError, match="read-only"):
+            net.loss_and_gradient(x[:rows], y[:rows])
+        net.partial_fit(x[:rows], y[:rows])
+    assert same_bits(net.gradients, before)
 
 
 def test_something_that_is_no_layer_is_refused():

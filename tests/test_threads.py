@@ -341,20 +341,20 @@ def test_a_clock_without_a_row_for_each_thread_is_refused():
 
 
 class CrowdedCore:
-    """A core whose teams break up after three batches of 96, as where others keep the processors busy."""
+    """A core whose teams break up after three batches, as they do where others keep the processors busy."""
 
-    def __init__(self, core):
-        self.core, self.threads = core, []
+    def __init__(self, core, batch_size):
+        self.core, self.batch_size, self.threads = core, batch_size, []
 
     def __getattr__(self, name):
         return getattr(self.core, name)
 
     def train(self, *arguments):
-        *before, order, step, losses, threads, _ = arguments
+        *before, order, step, losses, threads, clock = arguments
         self.threads.append(threads)
         if threads == 1:
             return self.core.train(*arguments)
-        done, _ = self.core.train(*before, order[: 3 * 96], step, losses, threads)
+        done, _ = self.core.train(*before, order[: 3 * self.batch_size], step, losses, threads, clock)
         return done, done == 3
 
 
@@ -362,7 +362,7 @@ def test_what_a_team_left_when_it_broke_up_is_trained_on_one_thread_to_the_same_
     x = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
     y = x[:, :10].argmax(axis=1)
     nets = [bp.Network(bp.mlp([64, 128, 10], output="softmax"), loss="cross_entropy") for _ in range(2)]
-    crowded = nets[1]._learner.native = CrowdedCore(nets[1]._learner.native)
+    crowded = nets[1]._learner.native = CrowdedCore(nets[1]._learner.native, 96)
     histories = [net.fit(x, y, epochs=3, batch_size=96, threads=2) for net in nets]
     assert histories[0].loss == histories[1].loss
     assert same_bits(nets[0].parameters, nets[1].parameters)
@@ -377,7 +377,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_of_a_team_that_is_kept_wait
     y = x[:, :10].argmax(axis=1)
     x[96 * (3 * late) + 5, 7] = np.nan
     net = bp.Network(bp.mlp([64, 128, 10], output="softmax"), loss="cross_entropy")
-    net._learner.native = CrowdedCore(net._learner.native)
+    net._learner.native = CrowdedCore(net._learner.native, 96)
     before = net.parameters.copy()
     with pytest.raises(ValueError, match=rf"^x\[{96 * (3 * late) + 5}, 7\] is nan"):
         net.fit(x, y, epochs=3, batch_size=96, threads=2, shuffle=False)
