@@ -15,11 +15,14 @@ from fastbp.pace import SLICE_SECONDS, Pace
 
 FIRST_RATE = 5e9  # flop/s, within anybody's reach: sizes the first calls, and the parts of an evaluation
 EVALUATED_ROWS, EVALUATED_OUTPUTS = 65536, 1 << 19  # together at most: outputs stay under a few MB
-KEPT_SPACES = 4  # workspaces: calls of alternating shapes find theirs again
-KEPT_BYTES = 32 << 20  # of a workspace, or 4 times the parameters: what is larger goes after the call
+# Workspaces stay for calls of the same shape: a few of them, and more while all take at most KEPT_BYTES, or
+# four times the parameters.  One that takes more than that alone goes after the call.
+FEW_SPACES, MOST_SPACES = 4, 64
+KEPT_BYTES = 32 << 20
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int]  # of a call: rows, columns of the targets, threads
+Opened = tuple[Any, ...]  # for calls of one shape: an object of the core's, ..., bytes of its workspace
 
 
 class Evaluator:
@@ -32,7 +35,7 @@ class Evaluator:
     part_rows : int
         Rows that are evaluated together, at the most: Ctrl-C is answered between two parts.
     kept_bytes : int
-        Workspaces of more are let go after the call.
+        What workspaces may take between calls.
     """
 
     def __init__(self, plan: _plan.Plan, loss: Loss) -> None:
@@ -47,7 +50,7 @@ class Evaluator:
         largest = min(EVALUATED_ROWS, -(-EVALUATED_OUTPUTS // plan.out_features))
         self.part_rows = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self.kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
-        self._evaluations: dict[Shape, tuple[Any, Pace, bool]] = {}
+        self._evaluations: dict[Shape, Opened] = {}
 
     def cap(self, threads: int | None, rows: int) -> int:
         """The most threads that a call on so many rows may take; few are not worth the question."""
@@ -96,7 +99,7 @@ class Evaluator:
         shape = capacity, target_columns, team
         # Taken out for the call, because several threads may predict at once.
         opened = self._evaluations.pop(shape, None) or self._open_evaluation(shape)
-        evaluation, pace, stays = opened
+        evaluation, pace, nbytes = opened
         threads = pace.threads
         if threads > 1:
             threads = _native.started_threads(threads, self.plan.evaluation_flops(rows))
@@ -105,16 +108,16 @@ class Evaluator:
         total, finite = self.native.evaluate(evaluation, x, y, first, output, threads)
         if team > 1:
             pace.took(threads, rows, start)
-        if stays:
-            if len(self._evaluations) >= KEPT_SPACES:
-                make_room(self._evaluations, KEPT_SPACES)
+        if nbytes <= self.kept_bytes:
             self._evaluations[shape] = opened
+            if len(self._evaluations) > FEW_SPACES:
+                make_room(self._evaluations, self.kept_bytes)
         if not (finite and math.isfinite(total)):
             self.refuse_nonfinite(x, y)
         return total
 
-    def _open_evaluation(self, shape: Shape) -> tuple[Any, Pace, bool]:
-        """The core's evaluation of one shape, its pace, in rows, and whether it is kept for later calls."""
+    def _open_evaluation(self, shape: Shape) -> tuple[Any, Pace, int]:
+        """The core's evaluation of one shape, its pace, in rows, and the bytes of its workspace."""
         rows, target_columns, threads = shape
         space = self.plan.evaluation_space(rows, target_columns, threads)
         _check.memory(space.nbytes, f"an evaluation of {rows} rows")
@@ -131,7 +134,7 @@ class Evaluator:
             threads,
         )
         pace = Pace(threads, self.plan.evaluation_flops(1) / FIRST_RATE)
-        return evaluation, pace, space.nbytes <= self.kept_bytes
+        return evaluation, pace, space.nbytes
 
     def refuse_nonfinite(self, x: Array, y: Array | None) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
@@ -140,9 +143,14 @@ class Evaluator:
             _check.finite(y, self.dtype, "y")
 
 
-def make_room(kept: dict[Any, Any], most: int) -> None:
-    """Let go of what has been there longest, where one more would be more than so many."""
+def make_room(kept: dict[Shape, Opened], most: int) -> None:
+    """Let go of what has been there longest: a few stay, more while all take at most so many bytes."""
     # All keys at once, which list does without a pause and tuple does not: an iterator fails when another
     # thread gives back meanwhile; none may be left.
-    for key in list(kept)[: max(0, len(kept) + 1 - most)]:
-        kept.pop(key, None)
+    there = [(shape, opened[-1]) for shape in list(kept) if (opened := kept.get(shape))]
+    number, size = len(there), sum(nbytes for _, nbytes in there)
+    for shape, nbytes in there:
+        if number <= FEW_SPACES or (number <= MOST_SPACES and size <= most):
+            return
+        kept.pop(shape, None)
+        number, size = number - 1, size - nbytes

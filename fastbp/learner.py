@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, _native, _plan
-from fastbp.evaluator import FIRST_RATE, KEPT_SPACES, Array, Evaluator, Shape, make_room
+from fastbp.evaluator import FIRST_RATE, Array, Evaluator, Opened, Shape, make_room
 from fastbp.exclusive import BUSY, calls, exclusive
 from fastbp.layers import Layer
 from fastbp.losses import Loss
@@ -61,7 +61,7 @@ class Learner(Evaluator):
         self._snapshot: Snapshot | None = None
         self._constant_rule: Any = None  # it stays None where lr is a function
         self.go_on_with(optimizer)
-        self._trainings: dict[Shape, Any] = {}  # the core's, each with its workspace
+        self._trainings: dict[Shape, Opened] = {}
         self._has_large_training = False  # among them
         self._single_loss = np.empty(1)
         for layer, slices in zip(layers, self.plan.slices, strict=True):
@@ -236,16 +236,17 @@ class Learner(Evaluator):
         if pace is None:
             guess = self.plan.step_flops(batch_size) / FIRST_RATE
             pace = Pace(self.plan.training_threads(batch_size, cap), guess)
-            make_room(self._paces, KEPT_PACES)
+            if len(self._paces) == KEPT_PACES:
+                del self._paces[next(iter(self._paces))]
             self._paces[key] = pace
         return pace
 
     def prepare(self, batch_size: int, y: Array, threads: int) -> Any:
         """The core's training of one shape, kept for later calls; refused where memory does not suffice."""
         shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
-        return self._trainings.get(shape) or self._open_training(shape)
+        return (self._trainings.get(shape) or self._open_training(shape))[0]
 
-    def _open_training(self, shape: Shape) -> Any:
+    def _open_training(self, shape: Shape) -> Opened:
         rows, target_columns, threads = shape
         space = self.plan.training_space(rows, target_columns, threads)
         size = space.nbytes + 8 * rows  # with the rows' order
@@ -264,9 +265,9 @@ class Learner(Evaluator):
             target_columns,
             threads,
         )
-        make_room(self._trainings, KEPT_SPACES)
-        self._trainings[shape] = training
-        return training
+        self._trainings[shape] = opened = training, size
+        make_room(self._trainings, self.kept_bytes)
+        return opened
 
     def update(self, x: Array, y: Array, threads: int) -> float:
         """One update on all rows as one batch; gives the loss before it."""

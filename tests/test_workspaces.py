@@ -1,12 +1,16 @@
-"""The workspaces of a network's calls: large ones are let go, and tall batches need none as tall."""
+"""The workspaces of a network's calls: small ones stay, large ones go, and tall batches need none as tall."""
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
+from unittest import mock
 
 import numpy as np
+import pytest
 
 import fastbp as bp
+from fastbp import _plan, evaluator
 
 
 def assert_let_go(calls, needed):
@@ -58,3 +62,59 @@ def test_a_tall_batch_takes_no_room_for_all_of_its_rows():
         call()
         assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
+
+
+def opened_by(net, call, sizes, monkeypatch):
+    """How many workspaces are laid out for calls on so many rows, all of them in turn three times."""
+    opened = []
+    for name in ("training_space", "evaluation_space"):
+        lay_out = getattr(_plan.Plan, name)
+        monkeypatch.setattr(_plan.Plan, name, lambda *shape, f=lay_out: opened.append(shape) or f(*shape))
+    for rows in [*sizes] * 3:
+        call(net, rows)
+    return len(opened)
+
+
+CALLS = {
+    "partial_fit": lambda net, rows: net.partial_fit(np.zeros((rows, 500)), np.zeros(rows), threads=1),
+    "predict": lambda net, rows: net.predict(np.zeros((rows, 500)), threads=1),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@every_call
+def test_calls_of_many_small_shapes_in_turn_find_their_workspaces(call, monkeypatch):
+    net = bp.Network(bp.mlp([500, 1]))
+    assert opened_by(net, call, [2**i for i in range(8)], monkeypatch) == 8
+
+
+@every_call
+def test_larger_workspaces_stay_within_a_bound_that_a_few_may_pass(call, monkeypatch):
+    """With room for two of them four stay; eight in turn never find theirs."""
+    monkeypatch.setattr(evaluator, "KEPT_BYTES", 1_000_000)
+    net = bp.Network(bp.mlp([500, 1]))
+    few, many = [64, 32, 16, 8], [2**i for i in range(5, 13)]
+    assert opened_by(net, call, few, monkeypatch) == 4
+    learner = net._learner
+    opened_by(net, call, many, monkeypatch)
+    for kept in (learner._trainings, learner._evaluations):
+        assert len(kept) <= 4 or sum(opened[-1] for opened in kept.values()) <= 1_000_000
+
+
+def test_what_many_threads_give_back_stays_within_the_bound():
+    net = bp.Network(bp.mlp([500, 1]))
+    barrier = threading.Barrier(8)
+
+    def predict(rows):
+        for _ in range(20):
+            barrier.wait()
+            net.predict(np.zeros((rows, 500)), threads=1)
+
+    threads = [threading.Thread(target=predict, args=(2**i,)) for i in range(8)]
+    with mock.patch.object(net._learner, "kept_bytes", 500_000):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    kept = [opened[-1] for opened in net._learner._evaluations.values()]
+    assert 0 < len(kept) <= 4 or sum(kept) <= 500_000
