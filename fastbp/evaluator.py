@@ -54,7 +54,7 @@ class Evaluator:
 
     def cap(self, threads: int | None, rows: int) -> int:
         """The most threads that a call on so many rows may take; few are not worth the question."""
-        if threads is None and rows < self._lone_rows:
+        if rows < self._lone_rows and (threads is None or (type(threads) is int and threads > 0)):
             return 1
         return _native.resolve_threads(threads)
 
