@@ -53,7 +53,7 @@ class Evaluator:
         self._evaluations: dict[Shape, Opened] = {}
 
     def cap(self, threads: int | None, rows: int) -> int:
-        """The most threads that a call on so many rows may take; few are not worth the question."""
+        """The most threads that a call on so many rows may take: for few 1, without a look at the machine."""
         if rows < self._lone_rows and (threads is None or (type(threads) is int and threads > 0)):
             return 1
         return _native.resolve_threads(threads)

@@ -180,14 +180,16 @@ class Learner(Evaluator):
         """Train on all rows as one batch, as `train`; on one thread there is no pace to be kept."""
         rows = len(x)
         done: int
-        if cap == 1:
-            training = self.prepare(rows, y, 1)
-            moved = self.parameters if rule.updates else self.gradients
-            done, _ = self.native.train(training, moved, rule, x, y, None, step, losses, 1, self.clock)
-        else:
-            done = self.train(x, y, None, rows, rule, step, losses, cap)
-        if self._has_large_training:
-            self.forget_large()
+        try:
+            if cap == 1:
+                training = self.prepare(rows, y, 1)
+                moved = self.parameters if rule.updates else self.gradients
+                done, _ = self.native.train(training, moved, rule, x, y, None, step, losses, 1, self.clock)
+            else:
+                done = self.train(x, y, None, rows, rule, step, losses, cap)
+        finally:
+            if self._has_large_training:
+                self.forget_large()
         return done
 
     def train(

@@ -40,6 +40,18 @@ def test_the_workspace_of_a_large_batch_is_let_go_after_the_call():
     assert_let_go(steps(net, np.zeros((600, 20_000), np.float32), np.zeros(600, np.float32)), 90e6)
 
 
+def test_the_workspace_of_a_large_batch_is_let_go_after_a_call_that_failed():
+    net = bp.Network(bp.mlp([20_000, 1]))
+    net.parameters.flags.writeable = False
+    x, y = np.zeros((600, 20_000), np.float32), np.zeros(600, np.float32)
+
+    def refused():
+        with pytest.raises(ValueError, match="read-only"):
+            net.partial_fit(x, y)
+
+    assert_let_go([refused], 45e6)
+
+
 def test_workspaces_of_many_rows_of_little_are_let_go_too():
     """3 million rows of one feature take 16 bytes each, in losses and their order."""
     net = bp.Network([bp.Dense(1, 1)])
