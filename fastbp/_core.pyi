@@ -8,7 +8,7 @@ not change from call to call is looked at once, by `open_training` and `open_eva
 would be a tenth of a call on one sample.
 """
 
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ BUILD: Final[dict[str, Any]]
 
 _Real = NDArray[np.float32] | NDArray[np.float64]
 
+@final
 class Rule:
     """How parameters are updated in an epoch: "sgd" or "adam" with all of its settings, by name.
 
@@ -34,9 +35,11 @@ class Rule:
     @property
     def updates(self) -> bool: ...
 
+@final
 class Training:
     """What `open_training` gives and `train` takes: steps of one shape."""
 
+@final
 class Evaluation:
     """What `open_evaluation` gives and `evaluate` takes: evaluations of one shape."""
 

@@ -3,6 +3,7 @@
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cython cimport auto_pickle, final
 from cython.parallel cimport parallel
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset, strchr

@@ -1,6 +1,8 @@
 # The door for predictions and losses, a part of core.pyx.
 
 
+@final
+@auto_pickle(False)
 cdef class Evaluation:
     """Evaluations of one shape: the network and the places in the workspace, looked at once for every call."""
     cdef evaluation job  # but for what a call brings

@@ -9,6 +9,8 @@ cdef dict OPTIMIZERS = {
 }
 
 
+@final
+@auto_pickle(False)
 cdef class Rule:
     """How parameters are updated in an epoch: by an optimiser with its settings; or not, and the gradient is stored."""
     cdef update_rule rule
@@ -42,6 +44,8 @@ cdef class Rule:
         return is_update(&self.rule)
 
 
+@final
+@auto_pickle(False)
 cdef class Training:
     """Steps of one shape: the network, what moves, and the places in the workspace, looked at once for every call."""
     cdef training job  # but for what a call brings
