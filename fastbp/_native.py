@@ -28,6 +28,7 @@ GENERIC = (
     "open_evaluation",
     "dense_forward",
     "dense_backward",
+    "layer_scratch",
     "activation_forward",
     "activation_backward",
     "loss_gradient",

@@ -370,10 +370,10 @@ class Dense(Layer):
         return z
 
     def _apply(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        weight, bias = self.weight, self.bias
-        z = np.empty((len(x), self.out_features), weight.dtype)
-        native = _native.kernels(weight.dtype)
-        native.dense_forward(x, weight, bias, z, self._team(threads, 2 * weight.shape[1] * x.size))
+        z = np.empty((len(x), self.out_features), x.dtype)
+        team = self._team(threads, 2 * self.out_features * x.size)
+        scratch = self._scratch(len(x), team, backward=False)
+        _native.kernels(x.dtype).dense_forward(x, self.weight, self.bias, z, scratch, team)
         return z
 
     def _backward(self, dz: NDArray[Any], threads: int | None) -> NDArray[Any]:
@@ -386,12 +386,17 @@ class Dense(Layer):
 
     def _differentiate(self, dz: NDArray[Any], dx: NDArray[Any], threads: int | None) -> None:
         """dX, unless it is empty, and the gradients."""
-        x = self._kept_for(dz)
-        line = _native.BUILD["line"]
-        transposed = np.empty(self.out_features * -(-self.in_features // line) * line, x.dtype)
+        x, weight = self._kept_for(dz), self.weight
         dweight, dbias = self._gradients["weight"], self._gradients["bias"]
         team = self._team(threads, 4 * self.out_features * x.size)
-        _native.kernels(x.dtype).dense_backward(x, self.weight, dz, dx, dweight, dbias, transposed, team)
+        scratch = self._scratch(len(x), team, backward=True)
+        _native.kernels(x.dtype).dense_backward(x, weight, dz, dx, dweight, dbias, scratch, team)
+
+    def _scratch(self, rows: int, team: int, *, backward: bool) -> NDArray[Any]:
+        """What the threads of a pass pack matrices into."""
+        weight = self.weight
+        size = _native.kernels(weight.dtype).layer_scratch(weight, rows, backward, team)
+        return np.empty(size, weight.dtype)
 
     def _output_shape(self, kept: NDArray[Any]) -> tuple[int, ...]:
         return len(kept), self.out_features

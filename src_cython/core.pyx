@@ -8,20 +8,21 @@ from cython.parallel cimport parallel
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset, strchr
 
-from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
+from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, is_elementwise
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport PACKED_STRIDE, cut, dense_backward_share, worth_multiplying
-from dense cimport dense_forward as dense_forward_rows
+from dense cimport PACKED_STRIDE, cut, forward_packing, vector_cut, worth_multiplying
 from evaluation cimport evaluate_rows, evaluation
-from fetching cimport stretches
+from layer cimport (
+    backward_scratch, layer_bias_gradient, layer_forward, layer_input_gradient, layer_weight_gradient,
+)
 from losses cimport BCE, CROSS_ENTROPY, MAE, MSE, loss_rows, loss_scale, sum_in_order
 from optimizers cimport ADAM, GRADIENT, SGD, is_update, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
-    FORESEEING_PAYS, LINE, SIMD_NAME, TILE_STORE, ceil_div, convert_rows, copy_rows, f32_LANES,
-    f64_LANES, float_mode_enter, float_mode_leave, padded, real, table, tile_foresee,
+    FORESEEING_PAYS, LINE, SIMD_NAME, ceil_div, convert_rows, copy_rows, f32_LANES, f64_LANES, float_mode_enter,
+    float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport find_nonfinite_row, shuffle_rows

@@ -9,75 +9,101 @@ cdef int check_arrays(bint fit, Py_ssize_t entries, int threads) except -1:
     return 0
 
 
+cdef ptrdiff_t scratch_size(const real* weight, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, bint backward):
+    """Elements of scratch that a thread needs for a pass of so many rows through a dense layer: whole lines."""
+    return padded(
+        backward_scratch(weight, rows, inputs, outputs) if backward else forward_packing(weight, inputs, outputs)
+    )
+
+
+def layer_scratch(const real[:, ::1] weight, Py_ssize_t rows, bint backward, int threads):
+    """Elements of scratch that so many threads need for a pass of so many rows through a dense layer."""
+    cdef ptrdiff_t size = scratch_size(&weight[0, 0], rows, weight.shape[0], weight.shape[1], backward)
+    return threads * size + LINE if size else 0
+
+
+cdef real* open_scratch(real[::1] scratch, ptrdiff_t size, int threads) except? NULL:
+    """Where the threads' scratch begins, on a line of the caches; NULL where they need none."""
+    if size == 0:
+        return NULL
+    if scratch.shape[0] < threads * size + LINE:
+        raise ValueError(f"scratch has {scratch.shape[0]} entries, expected {threads} x {size} and {LINE}")
+    return <real*>((<size_t>&scratch[0] + 63) // 64 * 64)
+
+
 def dense_forward(
-    const real[:, ::1] x, const real[:, ::1] weight, const real[::1] bias, real[:, ::1] z, int threads,
+    const real[:, ::1] x, const real[:, ::1] weight, const real[::1] bias, real[:, ::1] z, real[::1] scratch,
+    int threads,
 ):
-    """z = x @ weight + bias."""
-    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
+    """z = x @ weight + bias; scratch as `layer_scratch` says."""
+    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1], size
+    cdef real* room
     check_arrays(
         x.shape[1] == inputs and bias.shape[0] == outputs and z.shape[0] == rows and z.shape[1] == outputs,
         rows * inputs * outputs, threads,
     )
+    size = scratch_size(&weight[0, 0], rows, inputs, outputs, False)
+    room = open_scratch(scratch, size, threads)
     with nogil, parallel(num_threads=threads):
         dense_forward_member(
-            &z[0, 0], &x[0, 0], &weight[0, 0], &bias[0], rows, inputs, outputs, team_rank(), team_size()
+            &z[0, 0], &x[0, 0], &weight[0, 0], &bias[0], room, size, rows, inputs, outputs, team_rank(), team_size()
         )
 
 
 cdef void dense_forward_member(
-    real* z, const real* x, const real* weight, const real* bias, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
-    int thread, int team,
+    real* z, const real* x, const real* weight, const real* bias, real* scratch, ptrdiff_t size, ptrdiff_t rows,
+    ptrdiff_t inputs, ptrdiff_t outputs, int thread, int team,
 ) noexcept nogil:
     cdef uint64_t mode = float_mode_enter()
-    cdef ptrdiff_t first = cut(rows, team, thread), last = cut(rows, team, thread + 1)
-    dense_forward_rows(
-        z + first * outputs, outputs, x + first * inputs, inputs, weight, bias, <real*>NULL, last - first, inputs,
-        outputs, TILE_STORE, <const stretches*>NULL,
-    )
+    if size:
+        scratch += thread * size
+    layer_forward(z, x, weight, bias, scratch, rows, inputs, outputs, thread, team)
     float_mode_leave(mode)
 
 
 def dense_backward(
     const real[:, ::1] x, const real[:, ::1] weight, const real[:, ::1] dz, real[:, ::1] dx, real[:, ::1] dweight,
-    real[::1] dbias, real[::1] transposed, int threads,
+    real[::1] dbias, real[::1] scratch, int threads,
 ):
-    """dx = dz @ weight.T, dweight = x.T @ dz, dbias = dz.sum(0); an empty dx is not formed."""
-    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1]
+    """dx = dz @ weight.T, dweight = x.T @ dz, dbias = dz.sum(0); an empty dx is not formed.
+
+    scratch as `layer_scratch` says.
+    """
+    cdef ptrdiff_t rows = x.shape[0], inputs = weight.shape[0], outputs = weight.shape[1], size
     cdef real* dx_start = NULL
-    cdef real* transposed_start = NULL
-    cdef team_gate gate
+    cdef real* room
     check_arrays(
         x.shape[1] == inputs and dz.shape[0] == rows and dz.shape[1] == outputs and dbias.shape[0] == outputs
         and dweight.shape[0] == inputs and dweight.shape[1] == outputs,
         rows * inputs * outputs, threads,
     )
     if dx.shape[0]:
-        check_arrays(
-            dx.shape[0] == rows and dx.shape[1] == inputs and transposed.shape[0] >= outputs * padded(inputs), 1,
-            threads,
-        )
-        dx_start, transposed_start = &dx[0, 0], &transposed[0]
-    team_gate_init(&gate, threads)
+        check_arrays(dx.shape[0] == rows and dx.shape[1] == inputs, 1, threads)
+        dx_start = &dx[0, 0]
+    size = scratch_size(&weight[0, 0], rows, inputs, outputs, True)
+    room = open_scratch(scratch, size, threads)
     with nogil, parallel(num_threads=threads):
         dense_backward_member(
-            &x[0, 0], &weight[0, 0], &dz[0, 0], dx_start, &dweight[0, 0], &dbias[0], transposed_start, rows, inputs,
-            outputs, &gate, team_rank(), team_size(),
+            &x[0, 0], &weight[0, 0], &dz[0, 0], dx_start, &dweight[0, 0], &dbias[0], room, size, rows, inputs,
+            outputs, team_rank(), team_size(),
         )
 
 
 cdef void dense_backward_member(
-    const real* x, const real* weight, const real* dz, real* dx, real* dweight, real* dbias, real* transposed,
-    ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, team_gate* gate, int thread, int team,
+    const real* x, const real* weight, const real* dz, real* dx, real* dweight, real* dbias, real* scratch,
+    ptrdiff_t size, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int thread, int team,
 ) noexcept nogil:
     cdef uint64_t mode = float_mode_enter()
-    dense_backward_share(
-        x, weight, dz, dx, dweight, dbias, transposed, padded(inputs), rows, inputs, outputs, gate, thread, team
-    )
+    scratch += thread * size
+    if dx != NULL:
+        layer_input_gradient(dx, dz, weight, scratch, rows, inputs, outputs, thread, team)
+    layer_weight_gradient(dweight, x, dz, scratch, rows, inputs, outputs, thread, team)
+    layer_bias_gradient(dbias, dz, rows, outputs, thread, team)
     float_mode_leave(mode)
 
 
 def activation_forward(int activation, const real[:, ::1] z, real[:, ::1] a, int threads):
-    """a = f(z) row by row; a may be z."""
+    """a = f(z); a may be z."""
     cdef ptrdiff_t rows = z.shape[0], columns = z.shape[1]
     check_arrays(a.shape[0] == rows and a.shape[1] == columns, rows * columns, threads)
     with nogil, parallel(num_threads=threads):
@@ -88,14 +114,18 @@ cdef void activation_forward_member(
     int activation, real* a, const real* z, ptrdiff_t rows, ptrdiff_t columns, int thread, int team
 ) noexcept nogil:
     cdef uint64_t mode = float_mode_enter()
-    cdef ptrdiff_t r
-    for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
-        activation_forward_row(activation, a + r * columns, z + r * columns, columns)
+    cdef ptrdiff_t first, last, r
+    if is_elementwise(activation):
+        first, last = vector_cut(z, rows * columns, team, thread), vector_cut(z, rows * columns, team, thread + 1)
+        activation_forward_row(activation, a + first, z + first, last - first)
+    else:
+        for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
+            activation_forward_row(activation, a + r * columns, z + r * columns, columns)
     float_mode_leave(mode)
 
 
 def activation_backward(int activation, const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dz, int threads):
-    """dz = da * f'(z), from the output a, row by row; dz may be da."""
+    """dz = da * f'(z), from the output a; dz may be da."""
     cdef ptrdiff_t rows = a.shape[0], columns = a.shape[1]
     check_arrays(
         da.shape[0] == rows and da.shape[1] == columns and dz.shape[0] == rows and dz.shape[1] == columns,
@@ -109,9 +139,13 @@ cdef void activation_backward_member(
     int activation, real* dz, const real* da, const real* a, ptrdiff_t rows, ptrdiff_t columns, int thread, int team
 ) noexcept nogil:
     cdef uint64_t mode = float_mode_enter()
-    cdef ptrdiff_t r
-    for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
-        activation_backward_row(activation, dz + r * columns, da + r * columns, a + r * columns, columns)
+    cdef ptrdiff_t first, last, r
+    if is_elementwise(activation):
+        first, last = vector_cut(a, rows * columns, team, thread), vector_cut(a, rows * columns, team, thread + 1)
+        activation_backward_row(activation, dz + first, da + first, a + first, last - first)
+    else:
+        for r in range(cut(rows, team, thread), cut(rows, team, thread + 1)):
+            activation_backward_row(activation, dz + r * columns, da + r * columns, a + r * columns, columns)
     float_mode_leave(mode)
 
 

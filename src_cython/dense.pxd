@@ -13,7 +13,6 @@ from real cimport (
     lanes, multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table,
     tile_foresees, transpose,
 )
-from team cimport team_gate, team_meet
 
 
 cdef inline ptrdiff_t cut(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t part) noexcept nogil:
@@ -93,7 +92,7 @@ cdef inline void multiply_single(
     for panel in range(panels):
         left, right = right, vector_cut(c, columns, panels, panel + 1)
         p.b = b + left
-        p.bias = bias + left if bias != NULL else NULL
+        p.start = bias + left if bias != NULL else NULL
         p.y = y + left if y != NULL else NULL
         multiply_row(p, c + left, <int>(right - left))
 
@@ -124,11 +123,11 @@ cdef inline void multiply(
     """c (rows, columns) = bias + a @ b, tile by tile, with p's strides, depth and epilogue.
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
-    ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first; then c and y are padded.
-    b_column: elements from one column of b to the next, 1 unless b is the transpose of a matrix without gaps and of
-    several columns: then its panels are always copied.  ``beyond``: NULL where one thread works alone; else what is
-    wanted next, or no memory.  Then the last tiles of a panel fetch the next one, or else that.  A panel that will be
-    copied is fetched wherever `tile_foresees`, and nowhere else.
+    ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first.  p.padded: whether c's and
+    y's rows go on to the end of a vector.  b_column: elements from one column of b to the next, 1 unless b is the
+    transpose of a matrix without gaps and of several columns: then its panels are always copied.  ``beyond``: NULL
+    where one thread works alone; else what is wanted next, or no memory.  Then the last tiles of a panel fetch the
+    next one, or else that.  A panel that will be copied is fetched wherever `tile_foresees`, and nowhere else.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
@@ -138,6 +137,7 @@ cdef inline void multiply(
     cdef upcoming wanted
     if rows == 0:  # a thread more than there are rows
         return
+    p.start_row, p.padded = 0, p.padded and packs  # b's rows go on as well where they are copied
     if rows == 1 and not transposes:
         p.a = a
         multiply_single(p, b, c, bias, y, columns)
@@ -147,17 +147,17 @@ cdef inline void multiply(
         tiles = tile_count(c, rows, right - left)
         height, longer = rows // tiles, rows % tiles
         p.b = b + left
-        p.bias = bias + left if bias != NULL else NULL
+        p.start = bias + left if bias != NULL else NULL
         if packs:
             width = whole_vectors(c, right - left)
             if transposes:
                 pack_transposed(packed + width, b + left * b_column, b_column, p.depth, <int>(right - left))
             else:
                 pack(packed + width, width, b + left, b_k, p.depth, <int>(right - left))
-            p.b, p.b_k, p.padded = packed + width, width, True
+            p.b, p.b_k = packed + width, width
             if bias != NULL:
                 pack(packed, width, bias + left, 0, 1, <int>(right - left))
-                p.bias = packed
+                p.start = packed
         top, p.fetches = 0, FETCHES_NOTHING
         expect_nothing(&wanted)
         if right == columns:
@@ -197,7 +197,7 @@ cdef inline void dense_forward(
                 z[r * z_row] = 0
         return
     p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, outputs, inputs
-    p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, False
+    p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, True
     multiply(&p, x, weight, 1, z, bias, <const real*>NULL, packed, rows, outputs, beyond)
 
 
@@ -212,7 +212,7 @@ cdef inline void dense_input_gradient(
     """
     cdef product p
     p.a_row, p.a_k, p.b_k, p.depth = dz_row, 1, 0, outputs
-    p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, False
+    p.c_row, p.y_row, p.epilogue, p.padded = dx_row, y_row, epilogue, True
     multiply(&p, dz, weight, outputs, dx, <const real*>NULL, y, packed, rows, inputs, <const stretches*>NULL)
 
 
@@ -247,9 +247,9 @@ cdef inline void pack_panels(
 
 cdef inline void dense_weight_gradient(
     real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
-    ptrdiff_t inputs, ptrdiff_t outputs, upcoming* wanted,
+    ptrdiff_t inputs, ptrdiff_t outputs, bint adds, upcoming* wanted,
 ) noexcept nogil:
-    """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a block of rows and columns of dW; overwrites dw.
+    """dW = X^T dZ, (I, O) = (I, B) @ (B, O), for a block of rows and columns of dW; overwrites dw, or adds to it.
 
     x and dz point at the first column. The sum runs over the batch in order.  dz_row 0: dz is packed by pack_panels.
     wanted: NULL, or what to fetch meanwhile.  2 B I O flops.
@@ -257,7 +257,7 @@ cdef inline void dense_weight_gradient(
     cdef product p
     cdef ptrdiff_t panels = panel_count(dz, outputs), right = 0, panel, tiles, tile, left, top
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
-    p.bias, p.y = NULL, NULL
+    p.start, p.start_row, p.y = NULL, dw_row, NULL
     p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, FETCHES_NOTHING
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
@@ -268,6 +268,8 @@ cdef inline void dense_weight_gradient(
         for tile in range(tiles):
             top = cut(inputs, tiles, tile)
             p.a = x + top
+            if adds:
+                p.start = dw + top * dw_row + left
             if wanted != NULL:
                 fetch_meanwhile(&p, wanted)
             multiply_tile(&p, dw + top * dw_row + left, <int>(cut(inputs, tiles, tile + 1) - top), <int>(right - left))
@@ -278,34 +280,40 @@ cdef inline bint worth_turning(const real* like, ptrdiff_t inputs, ptrdiff_t out
     return outputs < lanes(like) and outputs * ceil_div(inputs, lanes(like)) < inputs
 
 
-cdef inline void dense_backward_share(
-    const real* x, const real* weight, const real* dz, real* dx, real* dw, real* db, real* transposed,
-    ptrdiff_t transposed_row, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs,
-    team_gate* gate, int thread, int team,
+cdef inline void dense_weight_strip(
+    real* dw, ptrdiff_t dw_row, real* turned, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row,
+    ptrdiff_t batch, ptrdiff_t inputs, ptrdiff_t outputs, bint adds, upcoming* wanted,
 ) noexcept nogil:
-    """One thread's share of a layer's backward pass on arrays without padding; dx may be NULL: then it is not formed.
+    """The same for a strip.  dW of few columns is formed as its transpose, to the same bits.
 
-    dX = dZ W^T by rows of the batch, dW = X^T dZ by its own rows, db with the first.  4 B I O flops in all, with dX.
+    turned: room for that, STRIP_ELEMENTS.
     """
-    cdef product p
-    cdef ptrdiff_t first, last
-    if dx != NULL and not worth_multiplying(rows):
-        first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
-        dots(dx + first, 1, weight + first * outputs, outputs, dz, last - first, outputs)
-    elif dx != NULL:
-        first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
-        transpose(transposed + first, transposed_row, weight + first * outputs, outputs, last - first, outputs)
-        team_meet(gate, team, NULL)
-        first, last = cut(rows, team, thread), cut(rows, team, thread + 1)
-        p.a_row, p.a_k, p.b_k, p.depth = outputs, 1, transposed_row, outputs
-        p.c_row, p.y_row, p.epilogue, p.padded = inputs, 0, TILE_STORE, False
-        multiply(
-            &p, dz + first * outputs, transposed, 1, dx + first * inputs, <const real*>NULL, <const real*>NULL,
-            <real*>NULL, last - first, inputs, <const stretches*>NULL,
-        )
-    first, last = cut(inputs, team, thread), cut(inputs, team, thread + 1)
-    dense_weight_gradient(
-        dw + first * outputs, outputs, x + first, inputs, dz, outputs, rows, last - first, outputs, <upcoming*>NULL
-    )
-    if thread == 0:
-        sum_rows(db, dz, outputs, rows, outputs)
+    if not worth_turning(x, inputs, outputs):
+        dense_weight_gradient(dw, dw_row, x, x_row, dz, dz_row, batch, inputs, outputs, adds, wanted)
+        return
+    if dw_row == 1:
+        turned = dw
+    elif adds:
+        transpose(turned, inputs, dw, dw_row, inputs, outputs)
+    dense_weight_gradient(turned, inputs, dz, dz_row, x, x_row, batch, outputs, inputs, adds, wanted)
+    if dw_row > 1:
+        transpose(dw, dw_row, turned, inputs, outputs, inputs)
+
+
+cdef inline ptrdiff_t forward_packing(const real* like, ptrdiff_t inputs, ptrdiff_t outputs) noexcept nogil:
+    """Elements a thread needs for the panel that a forward pass packs."""
+    return (inputs + 1) * panel_columns(like) if lie_apart(like, outputs) else 0
+
+
+cdef inline ptrdiff_t backward_packing(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
+    """Elements a thread needs for the panel that dX packs."""
+    return (outputs + 1) * panel_columns(like) if worth_multiplying(batch) and outputs > 1 else 0
+
+
+cdef inline ptrdiff_t strip_packing(
+    const real* like, ptrdiff_t batch, ptrdiff_t outputs, ptrdiff_t dz_row
+) noexcept nogil:
+    """Elements a thread needs for the panels of dZ's share in a strip."""
+    if not lie_apart(like, dz_row):
+        return 0
+    return batch * (ceil_div(outputs, strip_count(like, batch, outputs)) + 2 * lanes(like))

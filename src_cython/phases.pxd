@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 
 from activations cimport IDENTITY, activation_backward
 from dense cimport (
-    STRIP_COLUMNS, STRIP_ROWS, dense_weight_gradient, lie_apart, pack_panels, strip_count, strip_tiles, vector_cut,
+    STRIP_COLUMNS, STRIP_ROWS, dense_weight_strip, lie_apart, pack_panels, strip_count, strip_tiles, vector_cut,
     worth_copying, worth_fetching, worth_fetching_rows, worth_packing, worth_turning,
 )
 from fetching cimport expect, expect_nothing, no_memory, runs_in_order, runs_of_memory, stretches, upcoming
@@ -17,7 +17,6 @@ from losses cimport loss_rows, takes_logits
 from optimizers cimport ADAM, GRADIENT, GRADIENT_SUM, SGD, is_update, update, update_rule
 from real cimport (
     FETCH_INTERVAL, FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, ceil_div, lanes, pack, real, sum_rows, table,
-    transpose,
 )
 from rows cimport gather_rows
 from stages cimport DENSE, entry_of, network, stage, stage_backward, stage_forward
@@ -247,19 +246,12 @@ cdef inline void update_strip(
 ) noexcept nogil:
     """Phase 2 for rows top..bottom and columns left..right of a stage's W: dW and the update.
 
-    x points at the strip's rows, dz at its columns.  dW of few columns is formed as its transpose, to the same bits.
+    x points at the strip's rows, dz at its columns.
     """
     cdef ptrdiff_t columns = right - left, i
-    cdef real* turned
-    cdef bint one_run = columns == s.outputs  # the strip's rows follow one another in memory: one run, one tail
-    if worth_turning(x, bottom - top, columns):
-        turned = scratch if columns == 1 else scratch + STRIP_SCRATCH // 2
-        dense_weight_gradient(turned, bottom - top, dz, dz_row, x, x_row, batch, columns, bottom - top, wanted)
-        if columns > 1:
-            transpose(scratch, columns, turned, bottom - top, columns, bottom - top)
-    else:
-        dense_weight_gradient(scratch, columns, x, x_row, dz, dz_row, batch, bottom - top, columns, wanted)
-    if one_run:
+    cdef real* turned = scratch + STRIP_SCRATCH // 2
+    dense_weight_strip(scratch, columns, turned, x, x_row, dz, dz_row, batch, bottom - top, columns, False, wanted)
+    if columns == s.outputs:  # the strip's rows follow one another in memory: one run, one tail
         apply_gradient(job, rule, scratch, s.weight + top * s.outputs, (bottom - top) * columns)
     else:
         for i in range(bottom - top):

@@ -51,7 +51,8 @@ cdef extern from "tile.h" nogil:
         const void* b
         ptrdiff_t b_k
         ptrdiff_t depth
-        const void* bias
+        const void* start
+        ptrdiff_t start_row
         const void* y
         ptrdiff_t y_row
         ptrdiff_t c_row

@@ -5,9 +5,12 @@ from libc.stdint cimport int64_t
 from activations cimport (
     IDENTITY, RELU, SOFTMAX, activation_backward, activation_forward, is_elementwise, slope_epilogue,
 )
-from dense cimport dense_forward, dense_input_gradient, first_panel, lie_apart, strip_count, worth_multiplying
+from dense cimport (
+    backward_packing, dense_forward, dense_input_gradient, first_panel, forward_packing, strip_packing,
+    worth_multiplying,
+)
 from fetching cimport no_memory, stretches
-from real cimport LINE, TILE_RELU, TILE_STORE, ceil_div, dots, is_one_run, lanes, padded, panel_columns, real, table
+from real cimport LINE, TILE_RELU, TILE_STORE, dots, is_one_run, padded, real, table
 
 cdef enum stage_kind:
     ELEMENTWISE = 0  # an activation without a dense layer before it
@@ -93,22 +96,17 @@ cdef inline void stage_backward(
 
 
 cdef inline ptrdiff_t packing_size(const network* net, const real* like, ptrdiff_t batch) noexcept nogil:
-    """Elements a thread needs for what is packed: the largest panel of a forward or backward pass, or strips of X
-    and dZ.
+    """Elements a thread needs for what is packed: a panel, or strips of X and dZ.
 
     An evaluation gets room for the backward pass too.
     """
     cdef const stage* s
-    cdef ptrdiff_t size = 0, columns, i
+    cdef ptrdiff_t size = 0, i
     for i in range(net.count):
         s = net.stages + i
         if s.kind == DENSE:
-            if lie_apart(like, s.outputs):
-                size = max(size, (s.inputs + 1) * panel_columns(like))
-            if s.propagates and worth_multiplying(batch) and s.outputs > 1:
-                size = max(size, (s.outputs + 1) * panel_columns(like))
-            columns = LINE
-            if lie_apart(like, s.row):
-                columns += ceil_div(s.outputs, strip_count(like, batch, s.outputs)) + 2 * lanes(like)
-            size = max(size, batch * columns)
+            size = max(size, forward_packing(like, s.inputs, s.outputs))
+            if s.propagates:
+                size = max(size, backward_packing(like, batch, s.outputs))
+            size = max(size, batch * LINE + strip_packing(like, batch, s.outputs, s.row))
     return padded(size)

@@ -1,6 +1,6 @@
 /* The register tile, from which nearly every product of the library comes:
  *
- *     C (m, n)  =  start + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors
+ *     C (m, n)  =  START + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors
  *                                                   m <= NARROW_ROWS,  n <= 2 vectors;    m = 1,  n <= ROW_VECTORS
  *
  * The others are `dots`: a dot product for each row where the result is a single column.
@@ -80,7 +80,8 @@ typedef struct {
     ptrdiff_t a_row, a_k;
     const void *b; /* B[k, j] = b[k * b_k + j] */
     ptrdiff_t b_k, depth;
-    const void *bias; /* (n), where every row starts; NULL for zero */
+    const void *start; /* START[i, j] = start[i * start_row + j], a bias (n) with 0 for start_row; NULL for zeros */
+    ptrdiff_t start_row;
     const void *y;    /* Y[i, j] = y[i * y_row + j] */
     ptrdiff_t y_row, c_row;
     int epilogue, padded;
@@ -125,11 +126,18 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
 #define LOAD_B(from, v)                                                                                           \
     (whole || (v) + 1 < vectors ? FN(load)((from) + (v) * LANES) : FN(load_tail)((from) + (v) * LANES, tail))
     vec c[NARROW_ROWS][TILE_VECTORS];
-    SIMD_UNROLL
-    for (int v = 0; v < vectors; v++) {
-        vec start = p->bias ? LOAD_B((const real_t *)p->bias, v) : FN(set)(0);
+    if (p->start) {
         SIMD_UNROLL
-        for (int r = 0; r < rows; r++) c[r][v] = start;
+        for (int r = 0; r < rows; r++) {
+            SIMD_UNROLL
+            for (int v = 0; v < vectors; v++) c[r][v] = LOAD_B((const real_t *)p->start + r * p->start_row, v);
+        }
+    } else {
+        SIMD_UNROLL
+        for (int r = 0; r < rows; r++) {
+            SIMD_UNROLL
+            for (int v = 0; v < vectors; v++) c[r][v] = FN(set)(0);
+        }
     }
     const real_t *a = p->a, *b = p->b;
     const ptrdiff_t a_row = p->a_row, a_k = p->a_k, b_k = p->b_k;
@@ -210,7 +218,7 @@ SIMD_INLINE void FN(row_of)(const int vectors, const int whole, const product *p
     const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
     vec c[ROW_VECTORS];
     SIMD_UNROLL
-    for (int v = 0; v < vectors; v++) c[v] = p->bias ? LOAD_B((const real_t *)p->bias, v) : FN(set)(0);
+    for (int v = 0; v < vectors; v++) c[v] = p->start ? LOAD_B((const real_t *)p->start, v) : FN(set)(0);
     const real_t *a = p->a, *b = p->b;
     for (ptrdiff_t k = p->depth; k > 0; k--, a += p->a_k, b += p->b_k) {
         vec spread = FN(set)(*a);

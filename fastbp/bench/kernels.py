@@ -74,7 +74,7 @@ def make_kernels(threads: int, *, quick: bool = False) -> Iterator[Kernel]:
         x, dz = normal(rows, inputs), normal(rows, outputs)
         weight, bias = normal(inputs, outputs), normal(outputs)
         z, gradients = np.empty_like(dz), [np.empty_like(array) for array in (x, weight, bias)]
-        forward, backward = native_affine(native, threads, weight)
+        forward, backward = native_affine(native, threads, rows, weight)
         yield Kernel("affine forward", detail, flops, [x, weight, bias], [z], forward, affine_forward)
         given = [x, weight, dz]
         yield Kernel("affine backward", detail, 2 * flops, given, gradients, backward, affine_backward)
@@ -90,14 +90,18 @@ def make_kernels(threads: int, *, quick: bool = False) -> Iterator[Kernel]:
             yield Kernel(f"{name} derivative", detail, 0, [a, da], [dz], backward, derivative)
 
 
-def native_affine(native: Any, threads: int, weight: NDArray[np.float32]) -> tuple[Function, Function]:
-    """The core's affine forward and backward, the latter with its scratch for the transposed weight."""
-    inputs, outputs = weight.shape
-    transposed = np.empty(outputs * -(-inputs // 16) * 16, dtype=np.float32)  # rows padded to 16 entries
+def native_affine(
+    native: Any, threads: int, rows: int, weight: NDArray[np.float32]
+) -> tuple[Function, Function]:
+    """The core's affine forward and backward on so many rows, with their scratch."""
+    ahead, back = (
+        np.empty(native.layer_scratch(weight, rows, backward, threads), np.float32)
+        for backward in (False, True)
+    )
     return (
-        lambda x, weight, bias, z: native.dense_forward(x, weight, bias, z, threads),
+        lambda x, weight, bias, z: native.dense_forward(x, weight, bias, z, ahead, threads),
         lambda x, weight, dz, dx, dweight, dbias: native.dense_backward(
-            x, weight, dz, dx, dweight, dbias, transposed, threads
+            x, weight, dz, dx, dweight, dbias, back, threads
         ),
     )
 
