@@ -87,7 +87,8 @@ class _Run:
         learner.prepare(batch_size, y, self.pace.team)
         rows = len(x)
         self.learner = learner
-        self.x, self.y = x, y
+        self.x = _check.rows_together(x)
+        self.y = self.x if y is x else _check.rows_together(y)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.threads = threads

@@ -11,6 +11,7 @@ from axes import every_dtype, same_bits
 from cases import CASES
 
 import fastbp as bp
+from fastbp import _check
 
 ROWS = 45
 WHOLE = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -192,16 +193,48 @@ def test_a_target_of_one_output_may_have_one_dimension_or_two(name):
     assert_same_training(x, x, y[:, 0], y, "float32", CASES[name])
 
 
-def test_a_data_set_is_never_copied():
+def in_a_file(values, path):
+    """The same numbers and strides in a memory map."""
+    mapped = np.memmap(path, values.dtype, "w+", shape=values.T.shape)
+    mapped[:] = values.T
+    return mapped.T
+
+
+ARRANGEMENTS = {
+    "columns one after the other": (np.asfortranarray, True),
+    "every second column": (lambda x: np.repeat(x, 2, axis=1)[:, ::2], False),
+    "rows one after the other": (np.array, False),
+    "every second row": (lambda x: np.repeat(x, 2, axis=0)[::2], False),
+    "backwards": (lambda x: x[:, ::-1].copy()[:, ::-1], False),
+    "one row again and again": (lambda x: np.broadcast_to(x[0], x.shape), False),
+}
+
+
+@pytest.mark.parametrize(("arrange", "copies"), ARRANGEMENTS.values(), ids=ARRANGEMENTS)
+def test_a_data_set_is_copied_where_the_numbers_of_a_row_lie_far_apart_and_nowhere_else(arrange, copies):
     rng = np.random.default_rng(6)
-    x, y = rng.integers(0, 256, (50_000, 64)).astype(np.uint8), rng.integers(0, 10, 50_000)
-    net = CASES["digits"].network("float32")
+    x, y = arrange(rng.integers(0, 256, (50_000, 64)).astype(np.uint8)), rng.integers(0, 10, 50_000)
+    net, plain = (CASES["digits"].network("float32") for _ in range(2))
     tracemalloc.start()
     net.fit(x, y, batch_size=500)
     net.evaluate(x, y)
-    _, peak = tracemalloc.get_traced_memory()
+    kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < x.nbytes
+    assert (x.nbytes < peak) == copies
+    assert kept < x.nbytes
+    plain.fit(x.tolist(), y, batch_size=500)
+    assert same_bits(net.parameters, plain.parameters)
+
+
+def test_what_is_small_or_mapped_or_much_of_the_memory_stays_where_it_is(tmp_path, monkeypatch):
+    x = np.asfortranarray(np.random.default_rng(7).normal(size=(5000, 64)))
+    mapped = in_a_file(x, tmp_path / "x")
+    by_hand = np.frombuffer(mapped._mmap, x.dtype).reshape(64, 5000).T
+    for stays in (x[:2000], x[:, :1], mapped, np.asarray(mapped)[::2], by_hand):
+        assert _check.rows_together(stays) is stays
+    assert same_bits(_check.rows_together(x), np.ascontiguousarray(x))
+    monkeypatch.setattr(_check, "_machine_memory", lambda: 8 * x.nbytes - 1)
+    assert _check.rows_together(x) is x
 
 
 def fit(x, y, case="tanh", dtype="float32"):
