@@ -255,34 +255,49 @@ def described(
 
 
 def rows_together(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, or where the numbers of its rows lie far apart a copy, for a call, in which they do not.
+    """The array, or where column after column lies in memory a copy with row after row, for a call.
 
-    Of columns that follow one another, as pandas keeps them, a row taken at random brings a line of memory
-    from far for each of its numbers.  What is small is near, what is mapped from a file stays there, and so
-    does what would take more than an eighth of the machine's memory.
+    A row taken at random would bring a line of memory from far for each of its numbers.  What is small is
+    near, what is mapped from a file stays there, and so does what would take more than an eighth of the
+    memory there is, or more than can be had.
     """
-    apart = array.ndim == 2 and array.shape[1] > 1 and abs(array.strides[1]) >= _CACHE_LINE
-    if not apart or not _NEAR_BYTES < array.nbytes <= _machine_memory() // 8 or _is_mapped(array):
+    if array.ndim != 2 or array.shape[1] == 1 or not _NEAR_BYTES < array.nbytes <= _machine_memory() // 8:
         return array
-    return np.ascontiguousarray(array)
+    row, column = map(abs, array.strides)
+    if row == 0 or column < max(_CACHE_LINE, len(array) * row) or _is_mapped(array):
+        return array
+    try:
+        return np.ascontiguousarray(array)
+    except MemoryError:
+        return array
 
 
 def _is_mapped(array: Any) -> bool:
-    """Whether an array's numbers lie in a memory map, of NumPy's or Python's."""
-    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+    """Whether an array's numbers lie in a memory map, of NumPy's or Python's; shared memory is such, too."""
+    while isinstance(array, np.ndarray) and getattr(array, "_mmap", None) is None:
         array = array.base.obj if isinstance(array.base, memoryview) else array.base
-    return isinstance(array, (np.memmap, mmap.mmap))
+    return isinstance(array, (np.ndarray, mmap.mmap))
 
 
 @cache
 def _machine_memory() -> int:
-    """Bytes of the machine's memory; what an address can reach where the system does not say."""
+    """Bytes of memory of the machine or its container; what an address reaches where no system says."""
     try:
-        pages: int = os.sysconf("SC_PHYS_PAGES")
-        size: int = os.sysconf("SC_PAGE_SIZE")
+        size: int = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return 2**47
-    return pages * size
+        size = 2**47
+    return min(size, _container_memory())
+
+
+def _container_memory(folder: str = "/sys/fs/cgroup") -> int:
+    """Bytes that a container may take (cgroup version 2, then 1); more than there can be where none is."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            with open(f"{folder}/{name}") as file:
+                return int(file.read())  # not "max"
+        except (OSError, ValueError):
+            continue
+    return 2**63
 
 
 def redefines(value: Any, methods: Collection[str]) -> bool:

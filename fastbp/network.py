@@ -171,7 +171,7 @@ class Network:
         Parameters
         ----------
         x, y : array (samples, features), array (samples,) or (samples, outputs)
-            Real numbers of any dtype and layout, never copied; for CrossEntropy y may be labels (samples,).
+            Any real dtype and layout, copied only from column after column; for CrossEntropy y may be labels.
         epochs, batch_size : int
             Passes through the data, >= 0, default 1; samples an update, >= 1, default 32, the rest last.
         shuffle : bool

@@ -39,6 +39,8 @@ def fit(
     """Train for some epochs; the arguments of `Network.fit`, checked."""
     history = History()
     try:
+        if epochs > (not shuffle):  # rows in order are read column by column once as fast as they are copied
+            x, y = _check.rows_together(x), _check.rows_together(y)
         run = _Run(learner, x, y, min(batch_size, len(x)), shuffle, threads, history)
         run.bar = progress_bar(verbose, epochs * run.batches, "batch")
         _train_epochs(run, epochs, validation)
@@ -87,8 +89,7 @@ class _Run:
         learner.prepare(batch_size, y, self.pace.team)
         rows = len(x)
         self.learner = learner
-        self.x = _check.rows_together(x)
-        self.y = self.x if y is x else _check.rows_together(y)
+        self.x, self.y = x, y
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.threads = threads

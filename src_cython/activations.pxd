@@ -30,7 +30,7 @@ cdef inline bint is_elementwise(int activation) noexcept nogil:
 
 
 cdef inline void activation_forward(int activation, real* a, const real* z, ptrdiff_t n) noexcept nogil:
-    """One row; a may be z."""
+    """One row, or any run where `is_elementwise`; a may be z."""
     cdef ptrdiff_t i
     cdef real total
     if activation == SIGMOID:
@@ -54,7 +54,7 @@ cdef inline void activation_forward(int activation, real* a, const real* z, ptrd
 cdef inline void activation_backward(
     int activation, real* dz, const real* da, const real* a, ptrdiff_t n
 ) noexcept nogil:
-    """One row; dz may be da."""
+    """One row, or any run where `is_elementwise`; dz may be da."""
     cdef ptrdiff_t i
     cdef real dot
     if activation == RELU:

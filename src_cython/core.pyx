@@ -13,6 +13,7 @@ from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
 from dense cimport PACKED_STRIDE, cut, forward_packing, vector_cut, worth_multiplying
 from evaluation cimport evaluate_rows, evaluation
+from fetching cimport FETCHED_LINE
 from layer cimport (
     backward_scratch, layer_bias_gradient, layer_forward, layer_input_gradient, layer_weight_gradient,
 )

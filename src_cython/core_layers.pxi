@@ -18,7 +18,9 @@ cdef ptrdiff_t scratch_size(const real* weight, ptrdiff_t rows, ptrdiff_t inputs
 
 def layer_scratch(const real[:, ::1] weight, Py_ssize_t rows, bint backward, int threads):
     """Elements of scratch that so many threads need for a pass of so many rows through a dense layer."""
-    cdef ptrdiff_t size = scratch_size(&weight[0, 0], rows, weight.shape[0], weight.shape[1], backward)
+    cdef ptrdiff_t size
+    check_arrays(True, min(rows, weight.shape[0], weight.shape[1]), threads)
+    size = scratch_size(&weight[0, 0], rows, weight.shape[0], weight.shape[1], backward)
     return threads * size + LINE if size else 0
 
 
@@ -28,7 +30,7 @@ cdef real* open_scratch(real[::1] scratch, ptrdiff_t size, int threads) except? 
         return NULL
     if scratch.shape[0] < threads * size + LINE:
         raise ValueError(f"scratch has {scratch.shape[0]} entries, expected {threads} x {size} and {LINE}")
-    return <real*>((<size_t>&scratch[0] + 63) // 64 * 64)
+    return <real*>(<size_t>ceil_div(<ptrdiff_t>&scratch[0], FETCHED_LINE) * FETCHED_LINE)
 
 
 def dense_forward(

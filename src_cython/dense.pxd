@@ -10,7 +10,7 @@ from fetching cimport (
 )
 from real cimport (
     FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, ceil_div, dots,
-    lanes, multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, sum_rows, table,
+    lanes, multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, table,
     tile_foresees, transpose,
 )
 
@@ -128,6 +128,7 @@ cdef inline void multiply(
     transpose of a matrix without gaps and of several columns: then its panels are always copied.  ``beyond``: NULL
     where one thread works alone; else what is wanted next, or no memory.  Then the last tiles of a panel fetch the
     next one, or else that.  A panel that will be copied is fetched wherever `tile_foresees`, and nowhere else.
+    p.b_k and p.padded are overwritten.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
@@ -284,9 +285,9 @@ cdef inline void dense_weight_strip(
     real* dw, ptrdiff_t dw_row, real* turned, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row,
     ptrdiff_t batch, ptrdiff_t inputs, ptrdiff_t outputs, bint adds, upcoming* wanted,
 ) noexcept nogil:
-    """The same for a strip.  dW of few columns is formed as its transpose, to the same bits.
+    """dW = X^T dZ, or dW += X^T dZ, of a strip.  Of few columns it is formed as its transpose, to the same bits.
 
-    turned: room for that, STRIP_ELEMENTS.
+    turned: room for that, STRIP_ELEMENTS apart from dw.  A single column in a run (dw_row 1) needs none.
     """
     if not worth_turning(x, inputs, outputs):
         dense_weight_gradient(dw, dw_row, x, x_row, dz, dz_row, batch, inputs, outputs, adds, wanted)

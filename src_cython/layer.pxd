@@ -8,7 +8,7 @@ from dense cimport (
     pack_panels, strip_count, strip_packing, strip_tiles, vector_cut, worth_copying, worth_multiplying, worth_packing,
 )
 from fetching cimport stretches, upcoming
-from real cimport LINE, TILE_ROWS, TILE_STORE, ceil_div, dots, lanes, pack, product, real, sum_rows
+from real cimport TILE_ROWS, TILE_STORE, ceil_div, dots, lanes, pack, product, real, sum_rows
 
 cdef enum:
     BLOCK_ROWS = 256     # that go through together: their operands stay in a second-level cache
@@ -27,8 +27,9 @@ cdef struct part:
 cdef inline part part_of(
     const real* like, ptrdiff_t rows, ptrdiff_t columns, bint packs, int thread, int team
 ) noexcept nogil:
-    """A thread's part of a product: of its rows, or of its columns where they are more and panels of them are packed:
-    then none is packed twice."""
+    """A thread's part of a product: some of its rows, or of its columns where these are more and ``packs`` says that
+    panels of them are packed: then no panel is packed twice.
+    """
     cdef part own
     own.top, own.bottom, own.left, own.right = 0, rows, 0, columns
     if packs and columns > rows:
@@ -51,6 +52,7 @@ cdef inline void layer_forward(
     cdef part own = part_of(z, rows, outputs, lie_apart(z, outputs), thread, team)
     cdef ptrdiff_t blocks = block_count(own.bottom - own.top), block, first, count
     p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = inputs, 1, inputs, outputs, 0, TILE_STORE
+    p.padded = False
     for block in range(blocks):
         first = own.top + cut(own.bottom - own.top, blocks, block)
         count = own.top + cut(own.bottom - own.top, blocks, block + 1) - first
@@ -60,7 +62,7 @@ cdef inline void layer_forward(
                 <const stretches*>NULL,
             )
         else:
-            p.b_k, p.padded = outputs, False
+            p.b_k = outputs
             multiply(
                 &p, x + first * inputs, weight + own.left, 1, z + first * outputs + own.left, bias + own.left,
                 <const real*>NULL, scratch, count, own.right - own.left, <const stretches*>NULL,
@@ -86,17 +88,18 @@ cdef inline void layer_input_gradient(
     cdef ptrdiff_t blocks = block_count(own.bottom - own.top), block, first, count
     weight += own.left * outputs
     p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = outputs, 1, outputs, inputs, 0, TILE_STORE
+    p.padded = False
+    if not worth_multiplying(rows):
+        dots(dx + own.left, 1, weight, outputs, dz, (own.right - own.left) * (own.bottom - own.top), outputs)
+        return
     for block in range(blocks):
         first = own.top + cut(own.bottom - own.top, blocks, block)
         count = own.top + cut(own.bottom - own.top, blocks, block + 1) - first
-        if not worth_multiplying(rows):
-            dots(dx + own.left, 1, weight, outputs, dz, own.right - own.left, outputs)
-        else:
-            p.b_k, p.padded = 0, False
-            multiply(
-                &p, dz + first * outputs, weight, outputs, dx + first * inputs + own.left, <const real*>NULL,
-                <const real*>NULL, scratch, count, own.right - own.left, <const stretches*>NULL,
-            )
+        p.b_k = 0
+        multiply(
+            &p, dz + first * outputs, weight, outputs, dx + first * inputs + own.left, <const real*>NULL,
+            <const real*>NULL, scratch, count, own.right - own.left, <const stretches*>NULL,
+        )
 
 
 cdef inline void layer_weight_gradient(

@@ -27,6 +27,9 @@ SQUARES = (
     (3, 784, 129),
     (515, 516, 530),
     (258, 530, 70),
+    (600, 50, 1),
+    (600, 50, 3),
+    (2100, 530, 133),
 )  # rows, terms, columns: several tiles and blocks each way, rows that are packed or copied together
 
 
@@ -215,6 +218,16 @@ def test_backward_refuses_an_array_of_another_shape(core, name, shape):
     arrays = {key: np.ones(value) for key, value in (shapes | {name: shape}).items()}
     with pytest.raises(ValueError, match="fit"):
         core.dense_backward(*arrays.values(), np.empty(10_000), 1)
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("rows", "shape", "threads"), [(0, (3, 4), 1), (-5, (3, 4), 1), (2, (0, 4), 1), (2, (3, 4), 0)]
+)
+def test_scratch_for_nothing_is_refused(core, rows, shape, threads):
+    for backward in (False, True):
+        with pytest.raises(ValueError, match="fit"):
+            core.layer_scratch(np.ones(shape), rows, backward, threads)
 
 
 @every_core

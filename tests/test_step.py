@@ -103,7 +103,7 @@ def test_descent_on_one_row_at_a_time_has_the_bits_of_the_tiles(core, dtype, cas
 def test_the_gradient_of_few_outputs_has_the_bits_of_the_plain_product(core, dtype):
     """dW is turned where the inputs fill its vectors better; columns of zeros that fill them prevent it."""
     shapes = [*itertools.product((1, 3, 50), (1, 2, 33, 700), range(1, 18))]
-    shapes += [(2000, 520, 33)]  # the 33rd column is a strip of its own
+    shapes += [(2000, 520, 33), (515, 516, 530)]  # a strip of one column; panels and strips of three blocks
     for rows, inputs, outputs in shapes:
         case = Case(((inputs, outputs),), "mse")
         parameters, x, target, _ = problem(case, rows, dtype)
