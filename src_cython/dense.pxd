@@ -2,7 +2,7 @@
 
 Matrices are row-major; ``x_row`` is the distance in elements from one row of x to the next.  A cut is even, so that no
 tile is left with a sliver of a row or column: 50 rows are six tiles of 7 and one of 8, not six of 8 and one of 2.  The
-rows of dW alone are cut at multiples of a tile's.
+rows of dW alone are cut at multiples of a tile's, from the beginning of a thread's share on.
 """
 
 from fetching cimport (
@@ -179,26 +179,27 @@ cdef inline void multiply(
 
 
 cdef inline void dense_forward(
-    real* z, ptrdiff_t z_row, const real* x, ptrdiff_t x_row, const real* weight, const real* bias,
-    real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue, const stretches* beyond,
+    real* z, ptrdiff_t z_row, const real* x, ptrdiff_t x_row, const real* weight, ptrdiff_t weight_row,
+    const real* bias, real* packed, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, int epilogue, bint padded,
+    const stretches* beyond,
 ) noexcept nogil:
     """Z = X W + b, (B, O) = (B, I) @ (I, O) + (O); overwrites z, which may not alias x.
 
-    ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed, beyond: see multiply; packed is NULL where z is
-    not padded.  A single output is a dot product for each row: of a vector the product would use one lane.  2 B I O
-    flops.
+    ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed, padded, beyond: see multiply.  A single output is
+    a dot product for each row: of a vector the product would use one lane.  Then W is a single column without gaps.
+    2 B I O flops.
     """
     cdef product p
     cdef ptrdiff_t r
-    if outputs == 1:
+    if outputs == 1 and weight_row == 1:
         dots(z, z_row, x, x_row, weight, rows, inputs)
         for r in range(rows):
             z[r * z_row] += bias[0]
             if epilogue == TILE_RELU and z[r * z_row] < 0:
                 z[r * z_row] = 0
         return
-    p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, outputs, inputs
-    p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, True
+    p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, weight_row, inputs
+    p.c_row, p.y_row, p.epilogue, p.padded = z_row, 0, epilogue, padded
     multiply(&p, x, weight, 1, z, bias, <const real*>NULL, packed, rows, outputs, beyond)
 
 

@@ -43,30 +43,28 @@ cdef inline ptrdiff_t block_count(ptrdiff_t rows) noexcept nogil:
     return ceil_div(rows, BLOCK_ROWS)
 
 
+cdef inline part block_of(const part* own, ptrdiff_t number) noexcept nogil:
+    """Some rows of a part, of which there are block_count(its rows) such blocks."""
+    cdef part block = own[0]
+    cdef ptrdiff_t rows = own.bottom - own.top, blocks = block_count(rows)
+    block.top, block.bottom = own.top + cut(rows, blocks, number), own.top + cut(rows, blocks, number + 1)
+    return block
+
+
 cdef inline void layer_forward(
     real* z, const real* x, const real* weight, const real* bias, real* scratch, ptrdiff_t rows, ptrdiff_t inputs,
     ptrdiff_t outputs, int thread, int team,
 ) noexcept nogil:
     """A thread's part of Z = X W + b."""
-    cdef product p
-    cdef part own = part_of(z, rows, outputs, lie_apart(z, outputs), thread, team)
-    cdef ptrdiff_t blocks = block_count(own.bottom - own.top), block, first, count
-    p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = inputs, 1, inputs, outputs, 0, TILE_STORE
-    p.padded = False
-    for block in range(blocks):
-        first = own.top + cut(own.bottom - own.top, blocks, block)
-        count = own.top + cut(own.bottom - own.top, blocks, block + 1) - first
-        if outputs == 1:
-            dense_forward(
-                z + first, 1, x + first * inputs, inputs, weight, bias, <real*>NULL, count, inputs, 1, TILE_STORE,
-                <const stretches*>NULL,
-            )
-        else:
-            p.b_k = outputs
-            multiply(
-                &p, x + first * inputs, weight + own.left, 1, z + first * outputs + own.left, bias + own.left,
-                <const real*>NULL, scratch, count, own.right - own.left, <const stretches*>NULL,
-            )
+    cdef part own = part_of(z, rows, outputs, lie_apart(z, outputs), thread, team), block
+    cdef ptrdiff_t number
+    for number in range(block_count(own.bottom - own.top)):
+        block = block_of(&own, number)
+        dense_forward(
+            z + block.top * outputs + block.left, outputs, x + block.top * inputs, inputs, weight + block.left, outputs,
+            bias + block.left, scratch, block.bottom - block.top, inputs, block.right - block.left, TILE_STORE, False,
+            <const stretches*>NULL,
+        )
 
 
 cdef inline ptrdiff_t backward_scratch(
@@ -84,21 +82,20 @@ cdef inline void layer_input_gradient(
 ) noexcept nogil:
     """A thread's part of dX = dZ W^T."""
     cdef product p
-    cdef part own = part_of(dx, rows, inputs, True, thread, team)
-    cdef ptrdiff_t blocks = block_count(own.bottom - own.top), block, first, count
+    cdef part own = part_of(dx, rows, inputs, True, thread, team), block
+    cdef ptrdiff_t number
     weight += own.left * outputs
-    p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = outputs, 1, outputs, inputs, 0, TILE_STORE
-    p.padded = False
     if not worth_multiplying(rows):
         dots(dx + own.left, 1, weight, outputs, dz, (own.right - own.left) * (own.bottom - own.top), outputs)
         return
-    for block in range(blocks):
-        first = own.top + cut(own.bottom - own.top, blocks, block)
-        count = own.top + cut(own.bottom - own.top, blocks, block + 1) - first
+    p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = outputs, 1, outputs, inputs, 0, TILE_STORE
+    p.padded = False
+    for number in range(block_count(own.bottom - own.top)):
+        block = block_of(&own, number)
         p.b_k = 0
         multiply(
-            &p, dz + first * outputs, weight, outputs, dx + first * inputs + own.left, <const real*>NULL,
-            <const real*>NULL, scratch, count, own.right - own.left, <const stretches*>NULL,
+            &p, dz + block.top * outputs, weight, outputs, dx + block.top * inputs + block.left, <const real*>NULL,
+            <const real*>NULL, scratch, block.bottom - block.top, block.right - block.left, <const stretches*>NULL,
         )
 
 

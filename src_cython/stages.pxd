@@ -58,8 +58,8 @@ cdef inline void stage_forward(
     cdef ptrdiff_t r
     if s.kind == DENSE:
         dense_forward(
-            a, a_row, x, x_row, parameters + s.weight, parameters + s.bias, packed, rows, s.inputs,
-            s.outputs, TILE_RELU if activation == RELU else TILE_STORE, beyond,
+            a, a_row, x, x_row, parameters + s.weight, s.outputs, parameters + s.bias, packed, rows, s.inputs,
+            s.outputs, TILE_RELU if activation == RELU else TILE_STORE, True, beyond,
         )
         if activation == RELU or activation == IDENTITY:
             return
