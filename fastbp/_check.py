@@ -289,15 +289,10 @@ def _machine_memory() -> int:
     return min(size, _container_memory())
 
 
-def _container_memory(folder: str = "/sys/fs/cgroup") -> int:
-    """Bytes that a container may take (cgroup version 2, then 1); more than there can be where none is."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            with open(f"{folder}/{name}") as file:
-                return int(file.read())  # not "max"
-        except (OSError, ValueError):
-            continue
-    return 2**63
+def _container_memory(folder: str = _native.CONTAINER) -> int:
+    """Bytes that a container may take; more than there can be where none is."""
+    words = _native.container_words(folder, ("memory.max",), ("memory/memory.limit_in_bytes",))
+    return int(words[0]) if words and words[0].isdecimal() else 2**63
 
 
 def redefines(value: Any, methods: Collection[str]) -> bool:

@@ -40,6 +40,7 @@ GENERIC = (
 )
 FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
 TEAM_FLOPS = 20_000_000  # 0.2 to 0.4 ms on one thread: a team is started once it could have paid for it
+CONTAINER = "/sys/fs/cgroup"  # where a container's limits stand: of version 2, or else of version 1
 SPECIALISATIONS = {"float32": "float", "float64": "double"}  # NumPy's name of a dtype, and C's
 
 _UNBUILT = (
@@ -128,19 +129,28 @@ def _check_threads(threads: Any) -> int:
     return number
 
 
-def _quota(folder: str = "/sys/fs/cgroup") -> float:
-    """Cores that the container's quota allows (cgroup version 2, then 1); infinite where none can be read."""
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+def container_words(folder: str, *versions: tuple[str, ...]) -> list[str]:
+    """The words in files of a container, those of the first version that can be read; none where none can."""
+    for names in versions:
         try:
             words = []
             for name in names:
                 with open(f"{folder}/{name}") as file:
                     words += file.read().split()
-            quota, period = words
-            return math.inf if quota in ("max", "-1") else float(quota) / float(period)
-        except (OSError, ValueError, ZeroDivisionError):
+            return words
+        except OSError:
             continue
-    return math.inf
+    return []
+
+
+def _quota(folder: str = CONTAINER) -> float:
+    """Cores that the container's quota allows; infinite where none can be read."""
+    words = container_words(folder, ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+    try:
+        quota, period = map(float, words)  # of version 2 without a quota the first is "max", no number
+        return quota / period if quota > 0 else math.inf
+    except (ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def _cores() -> int:
