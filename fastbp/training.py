@@ -40,7 +40,8 @@ def fit(
     history = History()
     try:
         if epochs > (not shuffle):  # rows in order are read column by column once as fast as they are copied
-            x, y = _check.rows_together(x), _check.rows_together(y)
+            together = _check.rows_together(x)
+            x, y = together, together if y is x else _check.rows_together(y)  # an autoencoder's are one array
         run = _Run(learner, x, y, min(batch_size, len(x)), shuffle, threads, history)
         run.bar = progress_bar(verbose, epochs * run.batches, "batch")
         _train_epochs(run, epochs, validation)
