@@ -22,7 +22,6 @@ from fastbp._version import __version__
 
 LEVELS = ("base", "v3", "v4")
 GENERIC = (
-    "train",
     "evaluate",
     "open_training",
     "open_evaluation",
@@ -89,14 +88,15 @@ STAGE_KINDS: dict[str, int] = core.STAGE_KINDS
 STAGE_FIELDS: tuple[str, ...] = core.STAGE_FIELDS
 CLOCK_FIELDS: tuple[str, ...] = core.CLOCK_FIELDS
 BUILD: dict[str, Any] = core.BUILD
-Rule, shuffle, openmp_limit = core.Rule, core.shuffle, core.openmp_limit
+Rule, fits, shuffle, openmp_limit = core.Rule, core.fits, core.shuffle, core.openmp_limit
 
 
 @cache
 def kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
-    """The core's generic functions for float32 or float64: chosen once, so that no call pays for it."""
+    """The core's functions for float32 or float64: chosen once, so that no call pays for it."""
     name = SPECIALISATIONS[dtype.name]
-    return SimpleNamespace(**{function: getattr(core, function)[name] for function in GENERIC})
+    chosen = {function: getattr(core, function)[name] for function in GENERIC}
+    return SimpleNamespace(train=core.train, **chosen)  # which knows the dtype by what was opened
 
 
 # --- threads -----------------------------------------------------------------------------------------------

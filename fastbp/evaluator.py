@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastbp import _check, _native, _plan, metrics
 from fastbp.losses import Loss
@@ -58,12 +58,16 @@ class Evaluator:
             return 1
         return _native.resolve_threads(threads)
 
-    def pair(
-        self, x: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("x", "y")
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Data and targets, checked but for entries that are not finite: the core meets those as it reads."""
-        data = _check.features(x, self.plan.in_features, names[0])
-        return data, _check.targets(y, len(data), self.plan.out_features, self.loss.target, names)
+    def pair(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Array, Array]:
+        """Data and targets, checked but for entries that are not finite: the core meets those as it reads.
+
+        What fits as it comes passes at one look of the core's; the others are converted, or refused in words.
+        """
+        takes, gives, kind = self.plan.in_features, self.plan.out_features, self.loss.target
+        if not _native.fits(x, y, takes, gives, kind):
+            x = _check.features(x, takes, names[0])
+            y = _check.targets(y, len(x), gives, kind, names)
+        return x, y
 
     def predict(self, x: Array, threads: int) -> Array:
         """The last layer's output for every row."""

@@ -277,9 +277,10 @@ class Learner(Evaluator):
         try:  # as in exclusive, without what a call through a wrapper costs one step of a small network
             if calls.setdefault(self, call) is not call:
                 raise RuntimeError(BUSY)
-            rule = self.rule()
-            steps, epochs = self.counts
-            if self.progress[2] is not None:  # Ctrl-C struck behind an update, which is counted by its loss
+            rule = self._constant_rule or self.rule()
+            steps, epochs, unsettled, _ = self.progress
+            if unsettled is not None:  # Ctrl-C struck behind an update, which is counted by its loss
+                steps, epochs = self.counts
                 self._single_loss = np.empty(1)
             losses = self._single_loss
             losses[0] = math.nan
@@ -291,7 +292,7 @@ class Learner(Evaluator):
                     raise FloatingPointError(f"{OVERFLOWED}; {self.remedies}")
             else:
                 self._refuse_update(x, y, float(losses[0]))
-            return float(losses[0])
+            return losses.item()
         finally:
             if self in calls and calls[self] is call:
                 del calls[self]

@@ -1,7 +1,7 @@
 """The door of the core: arrays in, status out, one region without the GIL per call."""
 
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cython cimport auto_pickle, final
 from cython.parallel cimport parallel
@@ -22,11 +22,11 @@ from optimizers cimport ADAM, GRADIENT, SGD, is_update, rule_at, update_rule
 from optimizers cimport update as update_run
 from phases cimport STRIP_SCRATCH, training
 from real cimport (
-    FORESEEING_PAYS, LINE, SIMD_NAME, ceil_div, convert_rows, copy_rows, f32_LANES, f64_LANES, float_mode_enter,
+    FORESEEING_PAYS, LINE, SIMD_NAME, ceil_div, copy_rows, f32_LANES, f64_LANES, float_mode_enter,
     float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
-from rows cimport find_nonfinite_row, shuffle_rows
+from rows cimport all_between, find_nonfinite_number, find_nonfinite_row, shuffle_rows
 from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
 from step cimport CLOCK_ROW, train_batches
 from team cimport (
@@ -35,6 +35,8 @@ from team cimport (
 )
 
 import sys
+
+from numpy import ndarray
 
 cdef extern from *:
     """
@@ -163,37 +165,47 @@ def packing(const int64_t[:, ::1] stages, const real[::1] parameters, Py_ssize_t
 
 
 def find_nonfinite(x, real[::1] scratch):
-    """Flat index of the first entry of x that is not finite once converted, or -1; scratch holds a row or more."""
+    """Flat index of the first entry of x that is not finite once converted, or -1; scratch may have any length."""
     cdef Py_buffer view
     cdef table source
-    cdef ptrdiff_t found = -1, row = 0, columns
+    cdef ptrdiff_t found
+    if scratch.shape[0] < 1:
+        raise ValueError("scratch is empty")
     open_table(x, &view, &source)
-    columns = source.columns
-    if scratch.shape[0] < columns:
-        PyBuffer_Release(&view)
-        raise ValueError(f"scratch has {scratch.shape[0]} entries, x has {columns} columns")
     with nogil:
-        if source.column_stride == source.size and source.row_stride == columns * source.size:
-            # one long row, looked at a scratch-full at a time
-            columns = scratch.shape[0]
-            source.rows = source.rows * source.columns
-            while row < source.rows and found < 0:
-                source.columns = min(columns, source.rows - row)
-                source.row_stride = source.size
-                convert_rows(&scratch[0], 0, &source, <const int64_t*>NULL, row, 1)
-                found = find_nonfinite_row(&scratch[0], source.columns)
-                if found >= 0:
-                    found += row
-                row += columns
-        else:
-            while row < source.rows and found < 0:
-                convert_rows(&scratch[0], 0, &source, <const int64_t*>NULL, row, 1)
-                found = find_nonfinite_row(&scratch[0], columns)
-                if found >= 0:
-                    found += row * columns
-                row += 1
+        found = find_nonfinite_number(&source, &scratch[0], scratch.shape[0])
     PyBuffer_Release(&view)
     return found
+
+
+def fits(x, y, Py_ssize_t columns, Py_ssize_t outputs, str kind not None):
+    """Whether x and y are, as they come, arrays that a network may train on: (samples, columns), and their targets.
+
+    kind says what targets are: "real", "probability" or "class".  A no is not the last word: what is no array may be
+    made one, and whether rows of probabilities sum to 1 is not looked at here.
+    """
+    cdef Py_buffer x_view, y_view
+    cdef table data, target
+    cdef bint labels = kind == "class", bounded = kind != "real", fit = False
+    if type(x) is not ndarray or type(y) is not ndarray:
+        return False
+    try:
+        open_table(x, &x_view, &data)
+    except (TypeError, ValueError, BufferError):
+        return False
+    try:
+        open_table(y, &y_view, &target)
+    except (TypeError, ValueError, BufferError):
+        PyBuffer_Release(&x_view)
+        return False
+    with nogil:
+        if x_view.ndim == 2 and data.columns == columns and data.rows > 0 and target.rows == data.rows:
+            fit = y_view.ndim == 1 if labels else target.columns == outputs
+        if fit and bounded:
+            fit = all_between(&target, <double>outputs - 1 if labels else 1, labels)
+    PyBuffer_Release(&y_view)
+    PyBuffer_Release(&x_view)
+    return fit
 
 
 def examine(const real[::1] values, int threads, real[::1] copy=None):

@@ -134,19 +134,40 @@ cdef int check_training(const training* job, Training opened, ptrdiff_t slots) e
     return 0
 
 
+cdef void* written(object array, str name, const char* letter, ptrdiff_t least) except NULL:
+    """Where the numbers of an array begin that is written to: float (letter f) or double (d), in one run."""
+    cdef Py_buffer view
+    cdef void* place
+    cdef bint fits
+    PyObject_GetBuffer(array, &view, PyBUF_WRITABLE | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    fits = view.format[0] == letter[0] and view.format[1] == 0 and view.ndim == 1
+    place, entries, fits = view.buf, view.shape[0], fits and view.shape[0] >= least
+    PyBuffer_Release(&view)  # whoever calls keeps the array
+    if not fits:
+        kind = "float32" if letter[0] == b"f" else "float64"
+        raise ValueError(f"{name} has {entries} entries, expected {least} or more of {kind}")
+    return place
+
+
 cdef void train_member(
-    const training* job, real* workspace, team_gate* gate, team_watch* watch, ptrdiff_t* done, int thread, int team
+    const training* job, void* workspace, bint single, team_gate* gate, team_watch* watch, ptrdiff_t* done, int thread,
+    int team,
 ) noexcept nogil:
     cdef uint64_t mode = float_mode_enter()
-    cdef ptrdiff_t batches = train_batches(job, workspace, gate, watch if thread == 0 else NULL, thread, team)
+    cdef team_watch* own = watch if thread == 0 else NULL
+    cdef ptrdiff_t batches
+    if single:
+        batches = train_batches(job, <float*>workspace, gate, own, thread, team)
+    else:
+        batches = train_batches(job, <double*>workspace, gate, own, thread, team)
     if thread == 0:
         done[0] = batches
     float_mode_leave(mode)
 
 
 def train(
-    Training opened not None, real[::1] moved, Rule rule not None, x, y, const int64_t[::1] order, int64_t step,
-    double[::1] losses, int threads, double[:, ::1] clock=None,
+    Training opened not None, moved, Rule rule not None, x, y, const int64_t[::1] order, int64_t step, losses,
+    int threads, double[:, ::1] clock=None,
 ):
     """Train on the rows that order names, batch by batch; None: on all as one batch.
 
@@ -160,7 +181,7 @@ def train(
     """
     cdef training job = opened.job
     cdef const void* opened_moved = job.net.parameters if is_update(&rule.rule) else job.gradients
-    cdef real* workspace = <real*>opened.workspace
+    cdef bint single = opened.itemsize == sizeof(float)
     cdef team_gate gate
     cdef team_watch watch
     cdef Py_buffer x_view, y_view
@@ -171,17 +192,13 @@ def train(
         raise ValueError(f"threads is {threads}, but 1 to {opened.threads} were opened")
     if order.shape[0] < 1:
         raise ValueError("order is empty")
-    if moved.shape[0] != job.net.parameter_count or <const void*>&moved[0] != opened_moved or (
-        sizeof(real) != opened.itemsize
-    ):
-        raise ValueError(f"moved has {moved.shape[0]} entries, and is not the array that was opened for such a rule")
-    if losses.shape[0] < ceil_div(order.shape[0], job.batch_size):
-        raise ValueError(f"losses has {losses.shape[0]} entries, too few for {order.shape[0]} rows")
+    if written(moved, "moved", b"f" if single else b"d", job.net.parameter_count) != opened_moved:
+        raise ValueError("moved is not the array that was opened for such a rule")
+    job.losses = <double*>written(losses, "losses", b"d", ceil_div(order.shape[0], job.batch_size))
     if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):
         raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
     job.rule, job.order, job.rows, job.step = rule.rule, &order[0], order.shape[0], step
     job.shared = threads > 1
-    job.losses = &losses[0]
     job.clock = &clock[0, 0] if clock is not None else NULL
     team_gate_init(&gate, threads)
     watch.kept_waiting = 0
@@ -192,11 +209,13 @@ def train(
             check_training(&job, opened, rule.slots)
             with nogil:
                 if threads == 1:
-                    train_member(&job, workspace, &gate, &watch, &done, 0, 1)
+                    train_member(&job, opened.workspace, single, &gate, &watch, &done, 0, 1)
                 else:
                     team_watch_start(&watch)
                     with parallel(num_threads=threads):
-                        train_member(&job, workspace, &gate, &watch, &done, team_rank(), team_size())
+                        train_member(
+                            &job, opened.workspace, single, &gate, &watch, &done, team_rank(), team_size()
+                        )
         finally:
             PyBuffer_Release(&y_view)
     finally:

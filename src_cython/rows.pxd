@@ -1,6 +1,6 @@
 """The order in which rows are taken, their way into a batch, and the search for numbers that are no use."""
 
-from libc.math cimport isfinite
+from libc.math cimport floor, isfinite
 from libc.stdint cimport int64_t, uint64_t
 
 from real cimport NUMBER_FLOAT16, convert_rows, copy_rows, needs_conversion, real, table
@@ -11,6 +11,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     DRAWN_AHEAD = 32  # a power of two
     GATHERED = 4096  # elements converted before they are looked at: they are still in the first-level cache
+    COMPARED = 512   # numbers that are compared with their bounds together
 
 
 cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept nogil:
@@ -24,6 +25,58 @@ cdef inline ptrdiff_t find_nonfinite_row(const real* x, ptrdiff_t n) noexcept no
             if not isfinite(x[i]):
                 return i
     return -1
+
+
+cdef inline table long_row(const table* source) noexcept nogil:
+    """The same numbers as a single row where they lie evenly, or else as they are."""
+    cdef table row = source[0]
+    if source.columns == 1:
+        row.columns, row.column_stride, row.rows = source.rows, source.row_stride, 1
+    elif source.row_stride == source.columns * source.column_stride:
+        row.columns, row.rows = source.rows * source.columns, 1
+    return row
+
+
+cdef inline table columns_of(const table* source, ptrdiff_t first, ptrdiff_t most) noexcept nogil:
+    """Its columns from ``first`` on, at most so many."""
+    cdef table some = source[0]
+    some.data, some.columns = source.data + first * source.column_stride, min(most, source.columns - first)
+    return some
+
+
+cdef inline ptrdiff_t find_nonfinite_number(const table* source, real* scratch, ptrdiff_t room) noexcept nogil:
+    """Flat index of the first number that is not finite once converted, or -1; so many are converted together."""
+    cdef table row = long_row(source), some
+    cdef ptrdiff_t r, first, found
+    for r in range(row.rows):
+        first = 0
+        while first < row.columns:
+            some = columns_of(&row, first, room)
+            convert_rows(scratch, 0, &some, <const int64_t*>NULL, r, 1)
+            found = find_nonfinite_row(scratch, some.columns)
+            if found >= 0:
+                return r * row.columns + first + found
+            first += room
+    return -1
+
+
+cdef inline bint all_between(const table* source, double most, bint whole) noexcept nogil:
+    """Whether every number is one from 0 to ``most``, and a whole one where that is asked for."""
+    cdef double numbers[COMPARED]
+    cdef table row = long_row(source), some
+    cdef ptrdiff_t r, first, i
+    cdef bint fit = True
+    for r in range(row.rows):
+        first = 0
+        while first < row.columns:
+            some = columns_of(&row, first, COMPARED)
+            convert_rows(&numbers[0], 0, &some, <const int64_t*>NULL, r, 1)
+            for i in range(some.columns):
+                fit &= 0 <= numbers[i] <= most and (not whole or numbers[i] == floor(numbers[i]))
+            if not fit:
+                return False
+            first += COMPARED
+    return True
 
 
 cdef inline bint gather_rows(

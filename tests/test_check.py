@@ -11,7 +11,7 @@ from axes import every_dtype, same_bits
 from cases import CASES
 
 import fastbp as bp
-from fastbp import _check
+from fastbp import _check, _native
 
 ROWS = 45
 WHOLE = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -271,6 +271,9 @@ def test_x_and_y_are_copied_where_their_rows_are_taken_at_random_or_again(
     x, y = CASES["relu"].data(np.random.default_rng(5), ROWS)
     CASES["relu"].network("float32").fit(x, y, epochs=epochs, shuffle=shuffle)
     assert len(seen) == copied
+    seen.clear()
+    bp.Network(bp.mlp([x.shape[1], 3, x.shape[1]])).fit(x, x, epochs=epochs, shuffle=shuffle)
+    assert len(seen) == copied // 2  # one array is copied once
 
 
 @pytest.mark.parametrize(
@@ -278,6 +281,7 @@ def test_x_and_y_are_copied_where_their_rows_are_taken_at_random_or_again(
     [
         ("memory.max", "4096\n", 4096),
         ("memory.max", "max\n", 2**63),
+        ("memory.max", "", 2**63),
         ("memory/memory.limit_in_bytes", "8192\n", 8192),
     ],
 )
@@ -398,6 +402,80 @@ def test_a_sparse_matrix_is_refused_with_the_way_to_an_array():
 def test_targets_that_do_not_belong_to_the_loss_are_refused(case, y, message):
     with pytest.raises(ValueError, match=message):
         fit(np.zeros((len(y), CASES[case].widths[0])), y, case)
+
+
+def is_let_through(x, y, kind):
+    """By the checks that put into words what is wrong."""
+    try:
+        _check.targets(y, len(_check.features(x, 7)), OUTPUTS, kind)
+    except ValueError:
+        return False
+    return True
+
+
+OUTPUTS = 5
+LOOKED_AT = {
+    "labels": np.arange(600) % OUTPUTS,
+    "a label too many": np.arange(600) % (OUTPUTS + 1),
+    "ones": np.ones(600),
+    "a label below": np.arange(600) % OUTPUTS - 1,
+    "the last of all": np.arange(600) == 599,
+    "the last too large": np.append(np.zeros(599), OUTPUTS),
+    "halves": np.arange(600) % 2 / 2,
+    "a NaN": np.append(np.zeros(599), np.nan),
+    "an infinity": np.append(np.zeros(599), np.inf),
+    "a column": np.zeros((600, 1)),
+    "rows": np.zeros((600, OUTPUTS)),
+    "rows of ones": np.ones((600, OUTPUTS)),
+    "rows with a two": np.where(np.arange(600 * OUTPUTS).reshape(600, -1) == 2999, 2, 0),
+    "rows below 0": np.where(np.arange(600 * OUTPUTS).reshape(600, -1) == 1501, -1, 0),
+    "short rows": np.zeros((600, OUTPUTS - 1)),
+    "a row less": np.zeros((599, OUTPUTS)),
+    "a label less": np.zeros(599),
+    "three axes": np.zeros((600, OUTPUTS, 1)),
+    "no axis": np.zeros(()),
+    "dates": np.zeros(600, "M8[s]"),
+    "words": np.zeros(600, "U1"),
+    "complex numbers": np.zeros(600, complex),
+    "long numbers": np.zeros(600, np.longdouble),
+}
+
+
+@pytest.mark.parametrize("kind", ["real", "probability", "class"])
+@pytest.mark.parametrize("y", LOOKED_AT.values(), ids=LOOKED_AT)
+def test_what_fits_at_one_look_is_what_the_checks_let_through(y, kind):
+    x = np.zeros((600, 7), np.float32)
+    for dtype in {y.dtype, *(np.dtype(name) for name in WHOLE + REAL if y.dtype.kind in "iufb")}:
+        with np.errstate(invalid="ignore"):
+            cast = y.astype(dtype)
+        copies = [cast, reversed_bytes(cast), read_only(cast)]
+        if cast.ndim:
+            copies += [np.repeat(cast, 2, axis=0)[::2], cast[::-1].copy()[::-1], np.asfortranarray(cast)]
+        for arranged in copies:
+            fit = _native.fits(x, arranged, 7, OUTPUTS, kind)
+            if kind == "class" and arranged.ndim == 2:
+                assert not fit  # whether rows sum to 1 is looked at in NumPy
+            else:
+                assert fit == is_let_through(x, arranged, kind), (dtype, arranged.strides)
+
+
+@pytest.mark.parametrize("kind", ["real", "probability", "class"])
+def test_x_fits_at_one_look_where_the_checks_let_it_through(kind):
+    y = np.zeros((6, OUTPUTS)) if kind != "class" else np.zeros(6)
+    for shape in ((6, 7), (6, 8), (7, 6), (5, 7), (6,), (6, 7, 1), (42,), (0, 7), ()):
+        for dtype in (*WHOLE, *REAL, "U1", "c8", "M8[s]"):
+            x = np.zeros(shape, dtype)
+            assert _native.fits(x, y, 7, OUTPUTS, kind) == is_let_through(x, y, kind), (shape, dtype)
+    assert not _native.fits(np.zeros((0, 7)), y[:0], 7, OUTPUTS, kind)
+
+
+def test_only_plain_arrays_fit_at_one_look():
+    x, y = np.zeros((6, 7)), np.zeros((6, OUTPUTS))
+    others = [x.tolist(), Frame(x), np.ma.masked_array(x), x.view(np.recarray), memoryview(x), None]
+    assert _native.fits(x, y, 7, OUTPUTS, "real")
+    for other in others:
+        assert not _native.fits(other, y, 7, OUTPUTS, "real")
+        assert not _native.fits(x, other, 7, OUTPUTS, "real")
 
 
 @pytest.mark.parametrize(

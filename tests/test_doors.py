@@ -57,12 +57,22 @@ OTHER_STEPS = {
     "labels where rows were opened": {"y": np.zeros(24)},
     "a row less in y": {"y": np.zeros((23, 10))},
     "no room for the losses": {"losses": np.empty(0)},
+    "losses in another dtype": {"losses": np.empty(3, np.float32)},
+    "losses in another byte order": {"losses": np.empty(3, np.dtype(np.float64).newbyteorder("S"))},
+    "losses in rows": {"losses": np.empty((3, 1))},
     "no state": {"rule": RULES["adam"]},
     "too little state": {"rule": RULES["adam"], "state_rows": 1},
     "parameters for gradients": {"rule": NO_UPDATE},
     "the opened address in another dtype": {"moved": np.float64},
     "a short clock": {"clock": np.zeros((1, 4))},
 }
+
+
+@every_core
+def test_losses_that_cannot_be_written_to_in_one_run_are_refused(core):
+    for losses in (np.empty(6)[::2], np.broadcast_to(0.0, 1), None, [0.0]):
+        with pytest.raises((ValueError, TypeError)):
+            stepping(core, losses=losses)
 
 
 @every_core
