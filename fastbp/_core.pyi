@@ -55,6 +55,7 @@ def open_training(
     summed: bool,
     target_columns: int,
     threads: int,
+    halved: bool,
 ) -> Training: ...
 def train(
     opened: Training,
@@ -68,6 +69,20 @@ def train(
     threads: int,
     clock: NDArray[np.float64] | None = None,
 ) -> tuple[int, bool]: ...
+def propagate(
+    opened: Training, x: NDArray[Any], order: NDArray[np.int64] | None, output: _Real, threads: int
+) -> bool: ...
+def backpropagate(
+    opened: Training,
+    moved: _Real,
+    rule: Rule,
+    slope: _Real,
+    step: int,
+    loss: float,
+    losses: NDArray[np.float64],
+    batch: int,
+    threads: int,
+) -> None: ...
 def open_evaluation(
     stages: NDArray[np.int64],
     parameters: _Real,

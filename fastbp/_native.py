@@ -37,6 +37,7 @@ GENERIC = (
     "multiply_add",
     "packing",
 )
+OPENED = ("train", "propagate", "backpropagate")  # these know the dtype by what was opened for it
 FLOPS_PER_THREAD = 400_000  # with fewer, waking a second thread and meeting it costs more than it saves
 TEAM_FLOPS = 20_000_000  # 0.2 to 0.4 ms on one thread: a team is started once it could have paid for it
 CONTAINER = "/sys/fs/cgroup"  # where a container's limits stand: of version 2, or else of version 1
@@ -96,7 +97,8 @@ def kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
     """The core's functions for float32 or float64: chosen once, so that no call pays for it."""
     name = SPECIALISATIONS[dtype.name]
     chosen = {function: getattr(core, function)[name] for function in GENERIC}
-    return SimpleNamespace(train=core.train, **chosen)  # which knows the dtype by what was opened
+    opened = {function: getattr(core, function) for function in OPENED}
+    return SimpleNamespace(**chosen, **opened)
 
 
 # --- threads -----------------------------------------------------------------------------------------------

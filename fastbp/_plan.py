@@ -120,16 +120,22 @@ class Plan:
         """How many threads an evaluation of so many rows is worth, at most cap."""
         return min(rows, _native.worthwhile_threads(cap, self.evaluation_flops(rows)))
 
-    def training_space(self, batch_size: int, target_columns: int, threads: int) -> TrainingSpace:
-        """Lay out a step's workspace: X, targets, each A and dZ, losses, scratch, partials."""
+    def training_space(
+        self, batch_size: int, target_columns: int, threads: int, *, halved: bool = False
+    ) -> TrainingSpace:
+        """Lay out a step's workspace: X, targets, each A and dZ, losses, scratch, partials.
+
+        halved: of a step in two halves, where all rows of a batch have their places at once.
+        """
         stages = self.stages.copy()
         offsets = _Offsets()
         columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
         input_row = self._padded(self.in_features)
         partials = self._partials(batch_size)
         block = self._block(batch_size, partials)
-        rows = threads * block if partials else batch_size  # that have their place at a time
-        layout = {"input": offsets.take(2 * rows * input_row), "input_row": input_row}
+        rows = threads * block if partials and not halved else batch_size  # that have their place at a time
+        buffers = 1 if halved else 2  # for X, that of the next batch is gathered meanwhile
+        layout = {"input": offsets.take(buffers * rows * input_row), "input_row": input_row}
         layout["block"], layout["faults"] = block, offsets.take(rows)
         layout["target"] = offsets.take(rows * target_columns)
         for s in range(len(stages)):

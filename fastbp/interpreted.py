@@ -1,7 +1,8 @@
 """Networks with pieces that run in Python: a loss or layers of a user's own.
 
-Such a piece cuts the chain that the core runs in one call.  So a step goes layer by layer, the built-in ones
-by their kernels, the others by their own methods, and ends with one native call that updates the parameters.
+Such a piece cuts the chain that the core runs in one call.  A loss cuts it in two: the core gives the output,
+and goes back from the loss's derivative by it.  With layers a step goes layer by layer, the built-in ones by
+their kernels, the others by their own methods, and ends with one native call that updates the parameters.
 """
 
 from __future__ import annotations
@@ -77,35 +78,24 @@ class OwnLayer(Layer):
 
 
 class InterpretedLearner(Learner):
-    """A learner whose step goes layer by layer."""
+    """A learner whose loss is computed in Python, between the two halves of a step in the core."""
+
+    halves_steps = True
 
     def __init__(
         self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
     ) -> None:
-        columns = widths(layers)
-        wrapped = tuple(
-            OwnLayer(layer, takes, gives) if layer._runs_in_python() else layer
-            for layer, takes, gives in zip(layers, columns[:-1], columns[1:], strict=True)
-        )
-        super().__init__(wrapped, dtype, loss, optimizer, seed)
-        self._has_own_layers = any(isinstance(layer, OwnLayer) for layer in wrapped)
-        # The cross entropies are computed from what enters the last activation, unless that runs in Python.
-        logits = loss.last_activation is not None
-        self._scores_in_python = loss._runs_in_python() or (logits and isinstance(wrapped[-1], OwnLayer))
+        super().__init__(layers, dtype, loss, optimizer, seed)
         if loss._runs_in_python():
             self.remedies += ", or in your loss what goes into a log or a division, as graph.clip does"
-        self._scored = wrapped[:-1] if logits and not self._scores_in_python else wrapped
-        # The lowest layer with parameters: none below it needs the derivative by its output.
-        self._first = next(number for number, places in enumerate(self.plan.slices) if places)
-
-    def prepare(self, batch_size: int, y: Array, threads: int) -> tuple[()]:
-        _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
-        return ()
 
     def train_once(
         self, x: Array, y: Array, rule: Any, step: int, losses: NDArray[np.float64], cap: int
     ) -> int:
-        return self.train(x, y, None, len(x), rule, step, losses, cap)
+        try:
+            return self.train(x, y, None, len(x), rule, step, losses, cap)
+        finally:
+            self.forget_large()
 
     def train(
         self,
@@ -120,39 +110,142 @@ class InterpretedLearner(Learner):
     ) -> int:
         start = time.perf_counter()
         pace = self.pace(batch_size, cap, rule.updates)
-        threads = pace.threads  # at the most: each layer decides for itself
-        self.prepare(batch_size, y, threads)
+        training = self.prepare(batch_size, y, pace.team)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)
-        flops = ELEMENT_FLOPS * self.parameters.size
-        team = _native.started_threads(_native.worthwhile_threads(threads, flops), batches * flops)
+        for batch in range(batches):
+            part = None if order is None else order[batch * batch_size : (batch + 1) * batch_size]
+            loss = self._step(training, x, y, part, rule, step + batch, losses, batch, pace.threads)
+            if not math.isfinite(loss):
+                losses[batch] = loss
+                return batch
+        pace.took(pace.threads, batches, start)
+        return batches
+
+    def _step(
+        self,
+        training: Any,
+        x: Array,
+        y: Array,
+        rows: NDArray[np.int64] | None,
+        rule: Any,
+        step: int,
+        losses: NDArray[np.float64],
+        batch: int,
+        threads: int,
+    ) -> float:
+        """Train on some rows, or on all; the loss, which is not finite where nothing was done.
+
+        The core writes it to ``losses`` when all is done.
+        """
+        count = len(x) if rows is None else len(rows)
+        if threads > 1:
+            threads = _native.started_threads(threads, self.plan.step_flops(count))
+        output = np.empty((count, self.plan.out_features), self.dtype)
+        finite = self.native.propagate(training, x, rows, output, threads)
+        target = self._gather(y, rows)
+        if not (finite and _check.is_finite(target, self.dtype)):
+            return math.nan
+        loss, slope = self._score(output, target)
+        if slope is not None:
+            moved = self.parameters if rule.updates else self.gradients
+            self.native.backpropagate(training, moved, rule, slope, step, loss, losses, batch, threads)
+        return loss
+
+    def _score(self, output: Array, target: Array) -> tuple[float, Array | None]:
+        """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
+        loss, slope = self.loss._value_and_gradient(output, self._compared(output, target))
+        if slope is None:
+            return loss, None
+        if np.shape(slope) != output.shape:
+            found = np.shape(slope)
+            raise ValueError(f"{self.loss!r}.gradient gave shape {found}, expected {output.shape}")
+        with np.errstate(over="ignore", under="ignore"):
+            delta = np.array(slope, self.dtype, order="C")
+        return (loss, delta) if _check.is_finite(delta, self.dtype) else (math.nan, None)
+
+    def _compared(self, output: Array, target: Array) -> Array:
+        """Targets as a loss in Python takes them: in the output's shape, or labels as whole numbers."""
+        labels = self.loss.target == "class" and target.ndim == 1
+        return target.astype(np.intp) if labels else target.reshape(output.shape)
+
+    def _gather(self, array: Array, rows: slice | NDArray[np.int64] | None) -> Array:
+        """Some rows, or all, in the network's dtype, a new array."""
+        with np.errstate(over="ignore", under="ignore"):
+            picked = array if rows is None else array[rows]
+            return np.array(picked, self.dtype, order="C", subok=False)
+
+    def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
+        """As `Learner.evaluate`, but of all outputs at once: nobody knows how an own loss weighs parts."""
+        _check.finite(y, self.dtype, "y")
+        loss, output = self._loss_and_output(x, y, threads)
+        measured = metrics.for_loss(self.loss.name)
+        for metric in measured:
+            metric.update(output, y)
+        return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
+
+    def _loss_and_output(self, x: Array, y: Array, threads: int) -> tuple[float, Array]:
+        """The loss over all rows and the network's output."""
+        output = self.predict(x, threads)
+        return self._loss_of(output, y), output
+
+    def _loss_of(self, output: Array, y: Array) -> float:
+        if not _check.is_finite(output, self.dtype):
+            return math.nan
+        return self.loss._one_value(output, self._compared(output, self._gather(y, None)))
+
+
+class LayerwiseLearner(InterpretedLearner):
+    """A learner some of whose layers run in Python: its step goes layer by layer."""
+
+    def __init__(
+        self, layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
+    ) -> None:
+        columns = widths(layers)
+        wrapped = tuple(
+            OwnLayer(layer, takes, gives) if layer._runs_in_python() else layer
+            for layer, takes, gives in zip(layers, columns[:-1], columns[1:], strict=True)
+        )
+        super().__init__(wrapped, dtype, loss, optimizer, seed)
+        # The cross entropies are computed from what enters the last activation, unless that runs in Python.
+        logits = loss.last_activation is not None
+        self._scores_in_python = loss._runs_in_python() or (logits and isinstance(wrapped[-1], OwnLayer))
+        self._scored = wrapped[:-1] if logits and not self._scores_in_python else wrapped
+        # The lowest layer with parameters: none below it needs the derivative by its output.
+        self._first = next(number for number, places in enumerate(self.plan.slices) if places)
+
+    def prepare(self, batch_size: int, y: Array, threads: int) -> None:
+        _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
+
+    def _step(
+        self,
+        training: None,
+        x: Array,
+        y: Array,
+        rows: NDArray[np.int64] | None,
+        rule: Any,
+        step: int,
+        losses: NDArray[np.float64],
+        batch: int,
+        threads: int,
+    ) -> float:
+        """As in the base class; each layer decides for itself on how many of so many threads."""
         try:
-            for batch in range(batches):
-                span = slice(batch * batch_size, (batch + 1) * batch_size)
-                loss = self._propagate(x, y, span if order is None else order[span], threads)
-                if not rule.updates or not math.isfinite(loss):
-                    losses[batch] = loss
-                if not math.isfinite(loss):
-                    return batch
-                if rule.updates:
-                    self.native.update(
-                        self.parameters,
-                        self.gradients,
-                        self.state,
-                        rule,
-                        step + batch,
-                        loss,
-                        losses,
-                        batch,
-                        team,
-                    )
+            loss = self._propagate(x, y, rows, threads)
         finally:
             for layer in self.layers:  # backward needs a forward of the caller's
                 layer._kept = None
-        pace.took(threads, batches, start)
-        return batches
+        if not rule.updates:
+            losses[batch] = loss
+        elif math.isfinite(loss):
+            flops = ELEMENT_FLOPS * self.parameters.size
+            team = _native.started_threads(_native.worthwhile_threads(threads, flops), flops)
+            self.native.update(
+                self.parameters, self.gradients, self.state, rule, step, loss, losses, batch, team
+            )
+        return loss
 
-    def _propagate(self, x: Array, y: Array, rows: slice | NDArray[np.int64], threads: int) -> float:
+    def _propagate(self, x: Array, y: Array, rows: NDArray[np.int64] | None, threads: int) -> float:
         """The loss of a batch, and its derivatives into ``gradients``; NaN where a number is not finite."""
         a, target = self._gather(x, rows), self._gather(y, rows)
         if not (_check.is_finite(a, self.dtype) and _check.is_finite(target, self.dtype)):
@@ -169,37 +262,18 @@ class InterpretedLearner(Learner):
         self._scored[self._first]._backward_last(delta, threads)
         return loss
 
-    def _score(self, a: Array, target: Array) -> tuple[float, Array | None]:
-        """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
+    def _score(self, output: Array, target: Array) -> tuple[float, Array | None]:
         if self._scores_in_python:
-            loss, slope = self.loss._value_and_gradient(a, self._compared(a, target))
-            if slope is not None and np.shape(slope) != a.shape:
-                found = np.shape(slope)
-                raise ValueError(f"{self.loss!r}.gradient gave shape {found}, expected {a.shape}")
-            if slope is None:
-                return loss, None
-            with np.errstate(over="ignore", under="ignore"):
-                delta = np.array(slope, self.dtype, order="C")
-            return (loss, delta) if _check.is_finite(delta, self.dtype) else (math.nan, None)
-        slope = np.empty_like(a)
-        loss = self._native_loss(a, target, slope, self.loss.reduction == "sum")
+            return super()._score(output, target)
+        slope = np.empty_like(output)
+        loss = self._native_loss(output, target, slope)
         return loss, slope if math.isfinite(loss) else None
 
-    def _compared(self, output: Array, target: Array) -> Array:
-        """Targets as a loss in Python takes them: in the output's shape, or labels as whole numbers."""
-        labels = self.loss.target == "class" and target.ndim == 1
-        return target.astype(np.intp) if labels else target.reshape(output.shape)
-
-    def _native_loss(self, a: Array, target: Array, slope: Array, summed: bool) -> float:
-        rows = len(a)
+    def _native_loss(self, a: Array, target: Array, slope: Array) -> float:
+        rows, summed = len(a), self.loss.reduction == "sum"
         columns, values, sums = target.reshape(rows, -1), np.empty(rows), np.empty(rows, self.dtype)
         loss: float = self.native.loss_gradient(self.loss_code, summed, a, columns, slope, values, sums)
         return loss
-
-    def _gather(self, array: Array, rows: slice | NDArray[np.int64]) -> Array:
-        """Some rows in the network's dtype, a new array."""
-        with np.errstate(over="ignore", under="ignore"):
-            return np.array(array[rows], self.dtype, order="C", subok=False)
 
     def forward(self, x: Array, threads: int) -> Array:
         return super().forward(x.copy(), threads)  # a layer of the user's may write to what it gets
@@ -208,23 +282,13 @@ class InterpretedLearner(Learner):
         return super().backward(_check.numeric(dy, "dy").copy(), threads)
 
     def predict(self, x: Array, threads: int) -> Array:
-        return self._output(x, threads)[1] if self._has_own_layers else super().predict(x, threads)
+        return self._output(x, threads)[1]
 
-    def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
-        """As `Learner.evaluate`, but of all outputs at once: nobody knows how an own loss weighs parts."""
-        _check.finite(y, self.dtype, "y")
+    def _loss_and_output(self, x: Array, y: Array, threads: int) -> tuple[float, Array]:
         entering, output = self._output(x, threads)
-        if not self._scores_in_python:
-            target = self._gather(y, slice(None))
-            loss = self._native_loss(entering, target, output[:0], self.loss.reduction == "sum")
-        elif _check.is_finite(output, self.dtype):
-            loss = self.loss._one_value(output, self._compared(output, self._gather(y, slice(None))))
-        else:
-            loss = math.nan
-        measured = metrics.for_loss(self.loss.name)
-        for metric in measured:
-            metric.update(output, y)
-        return {"loss": loss, **{metric.name: metric.result() for metric in measured}}
+        if self._scores_in_python:
+            return self._loss_of(output, y), output
+        return self._native_loss(entering, self._gather(y, None), output[:0]), output
 
     def _output(self, x: Array, threads: int) -> tuple[Array, Array]:
         """What the loss is computed from, and the network's output, for all rows."""
@@ -247,5 +311,8 @@ def learner_of(
     layers: Sequence[Layer], dtype: np.dtype[Any], loss: Loss, optimizer: Optimizer, seed: int
 ) -> Learner:
     """The learner that runs these layers and this loss: in the core, if nothing of them runs in Python."""
-    own = loss._runs_in_python() or any(layer._runs_in_python() for layer in layers)
-    return (InterpretedLearner if own else Learner)(layers, dtype, loss, optimizer, seed)
+    if any(layer._runs_in_python() for layer in layers):
+        kind: type[Learner] = LayerwiseLearner
+    else:
+        kind = InterpretedLearner if loss._runs_in_python() else Learner
+    return kind(layers, dtype, loss, optimizer, seed)

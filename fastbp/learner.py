@@ -37,6 +37,7 @@ class Learner(Evaluator):
     Takes the layers over: their parameters and gradients become views into its flat vectors.
     """
 
+    halves_steps = False  # the loss is computed elsewhere, between two calls of the core
     # For a loss that is not finite.
     remedies = "try a smaller lr, inputs and targets scaled to about -1..1, or outliers clipped"
 
@@ -250,7 +251,7 @@ class Learner(Evaluator):
 
     def _open_training(self, shape: Shape) -> Opened:
         rows, target_columns, threads = shape
-        space = self.plan.training_space(rows, target_columns, threads)
+        space = self.plan.training_space(rows, target_columns, threads, halved=self.halves_steps)
         size = space.nbytes + 8 * rows  # with the rows' order
         _check.memory(size, f"a batch of {rows} rows")
         self._has_large_training |= size > self.kept_bytes
@@ -266,6 +267,7 @@ class Learner(Evaluator):
             self.loss.reduction == "sum",
             target_columns,
             threads,
+            self.halves_steps,
         )
         self._trainings[shape] = opened = training, size
         make_room(self._trainings, self.kept_bytes)

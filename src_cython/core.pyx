@@ -28,7 +28,7 @@ from real cimport (
 from real cimport multiply_add as multiply_add_thread
 from rows cimport all_between, find_nonfinite_number, find_nonfinite_row, shuffle_rows
 from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
-from step cimport CLOCK_ROW, train_batches
+from step cimport CLOCK_ROW, backpropagate_batch, propagate_batch, train_batches
 from team cimport (
     openmp_version, team_breaks_up, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate,
     team_gate_init, team_limit, team_rank, team_size, team_watch, team_watch_start,

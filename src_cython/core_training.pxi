@@ -54,9 +54,11 @@ cdef class Training:
     cdef int threads
     cdef const int64_t[::1] all_rows
     cdef tuple arrays  # that the job points into
+    cdef bint halved  # for steps in two halves
+    cdef ptrdiff_t propagated  # rows whose A are in the workspace, for `backpropagate`
 
 
-cdef int check_layout(const training* job, real[::1] workspace, int threads) except -1:
+cdef int check_layout(const training* job, real[::1] workspace, int threads, bint halved) except -1:
     """Refuse a workspace that its parts do not fit into."""
     cdef const stage* s
     cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
@@ -67,8 +69,8 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
     ) and max(job.input_row, job.scratch_row, job.partials, job.partial_row if job.partials else 0) <= room
     if not fits:
         raise ValueError("layout has a place outside of the workspace, or a block larger than the batch")
-    rows = threads * job.block if job.partials else batch
-    fits &= job.input + 2 * rows * job.input_row <= room and job.faults + rows <= room
+    rows = threads * job.block if job.partials and not halved else batch
+    fits &= job.input + (2 - halved) * rows * job.input_row <= room and job.faults + rows <= room
     fits &= job.target + rows * job.net.y.columns <= room and job.sums + rows <= room
     fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
     fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
@@ -91,11 +93,12 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads) exc
 def open_training(
     const int64_t[:, ::1] stages, dict layout not None, const int64_t[::1] all_rows, const real[::1] parameters,
     const real[::1] gradients, real[:, ::1] state, real[::1] workspace, int loss, bint summed,
-    Py_ssize_t target_columns, int threads,
+    Py_ssize_t target_columns, int threads, bint halved,
 ):
     """A `Training` in batches of at most as many rows as all_rows names, on at most so many threads.
 
-    Its calls update parameters and state, or fill gradients.  Nobody may write to stages any more.
+    Its calls update parameters and state, or fill gradients.  halved: they are `propagate` and `backpropagate`, for a
+    loss that is computed elsewhere, and else `train`.  Nobody may write to stages any more.
     """
     cdef Training opened = Training.__new__(Training)
     cdef training* job = &opened.job
@@ -113,39 +116,55 @@ def open_training(
     job.values, job.sums = layout["values"], layout["sums"]
     job.scratch, job.scratch_row = layout["scratch"], layout["scratch_row"]
     job.partials, job.partial, job.partial_row = layout["partials"], layout["partial"], layout["partial_row"]
-    check_layout(job, workspace, threads)
+    check_layout(job, workspace, threads, halved)
     opened.workspace, opened.itemsize, opened.threads = &workspace[0], sizeof(real), threads
-    opened.target_columns, opened.slots = target_columns, state.shape[0]
+    opened.target_columns, opened.slots, opened.halved = target_columns, state.shape[0], halved
     opened.all_rows, opened.arrays = all_rows, (stages, parameters, gradients, state, workspace)
     return opened
 
 
-cdef int check_training(const training* job, Training opened, ptrdiff_t slots) except -1:
-    """Refuse rows that x does not have, targets without room, and an optimiser without the room it needs."""
+cdef int check_rows(const training* job) except -1:
+    """Refuse rows that x does not have."""
     cdef ptrdiff_t i
-    check_tables(&job.net, True)
-    if job.net.y.columns != opened.target_columns:
-        raise ValueError(f"y has {job.net.y.columns} columns, but {opened.target_columns} were opened")
-    if slots > opened.slots:
-        raise ValueError(f"state has {opened.slots} rows, expected {slots}")
     for i in range(job.rows):
         if not 0 <= job.order[i] < job.net.x.rows:
             raise ValueError(f"order[{i}] is {job.order[i]}, but x has {job.net.x.rows} rows")
     return 0
 
 
-cdef void* written(object array, str name, const char* letter, ptrdiff_t least) except NULL:
-    """Where the numbers of an array begin that is written to: float (letter f) or double (d), in one run."""
+cdef int check_team(Training opened, int threads) except -1:
+    """Refuse more threads than have their place."""
+    if not 1 <= threads <= opened.threads:
+        raise ValueError(f"threads is {threads}, but 1 to {opened.threads} were opened")
+    return 0
+
+
+cdef int set_rule(training* job, Training opened, Rule rule, object moved) except -1:
+    """Have a rule move what was opened for it, and refuse one without the state that it needs."""
+    cdef const void* to_move = job.net.parameters if is_update(&rule.rule) else job.gradients
+    if one_run(moved, "moved", opened.itemsize, job.net.parameter_count) != to_move:
+        raise ValueError("moved is not the array that was opened for such a rule")
+    if rule.slots > opened.slots:
+        raise ValueError(f"state has {opened.slots} rows, expected {rule.slots}")
+    job.rule = rule.rule
+    return 0
+
+
+cdef void* one_run(object array, str name, ptrdiff_t size, ptrdiff_t least) except NULL:
+    """Where the numbers of an array without gaps begin that may be written to, float32 or float64 by their size.
+
+    Whoever calls keeps the array.
+    """
     cdef Py_buffer view
     cdef void* place
+    cdef char letter = b"f" if size == sizeof(float) else b"d"
+    cdef ptrdiff_t entries
     cdef bint fits
     PyObject_GetBuffer(array, &view, PyBUF_WRITABLE | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
-    fits = view.format[0] == letter[0] and view.format[1] == 0 and view.ndim == 1
-    place, entries, fits = view.buf, view.shape[0], fits and view.shape[0] >= least
-    PyBuffer_Release(&view)  # whoever calls keeps the array
-    if not fits:
-        kind = "float32" if letter[0] == b"f" else "float64"
-        raise ValueError(f"{name} has {entries} entries, expected {least} or more of {kind}")
+    place, entries, fits = view.buf, view.len // view.itemsize, view.format[0] == letter and view.format[1] == 0
+    PyBuffer_Release(&view)
+    if not fits or entries < least:
+        raise ValueError(f"{name} has {entries} entries, expected {least} or more of float{8 * size}")
     return place
 
 
@@ -180,7 +199,6 @@ def train(
     none.
     """
     cdef training job = opened.job
-    cdef const void* opened_moved = job.net.parameters if is_update(&rule.rule) else job.gradients
     cdef bint single = opened.itemsize == sizeof(float)
     cdef team_gate gate
     cdef team_watch watch
@@ -188,17 +206,14 @@ def train(
     cdef ptrdiff_t done = 0
     if order is None:
         order = opened.all_rows
-    if not 1 <= threads <= opened.threads:
-        raise ValueError(f"threads is {threads}, but 1 to {opened.threads} were opened")
-    if order.shape[0] < 1:
-        raise ValueError("order is empty")
-    if written(moved, "moved", b"f" if single else b"d", job.net.parameter_count) != opened_moved:
-        raise ValueError("moved is not the array that was opened for such a rule")
-    job.losses = <double*>written(losses, "losses", b"d", ceil_div(order.shape[0], job.batch_size))
+    check_team(opened, threads)
+    if order.shape[0] < 1 or opened.halved:
+        raise ValueError("order is empty, or steps in halves were opened")
+    set_rule(&job, opened, rule, moved)
+    job.losses = <double*>one_run(losses, "losses", sizeof(double), ceil_div(order.shape[0], job.batch_size))
     if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):
         raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
-    job.rule, job.order, job.rows, job.step = rule.rule, &order[0], order.shape[0], step
-    job.shared = threads > 1
+    job.order, job.rows, job.step, job.shared = &order[0], order.shape[0], step, threads > 1
     job.clock = &clock[0, 0] if clock is not None else NULL
     team_gate_init(&gate, threads)
     watch.kept_waiting = 0
@@ -206,7 +221,10 @@ def train(
     try:
         open_table(y, &y_view, &job.net.y)
         try:
-            check_training(&job, opened, rule.slots)
+            check_tables(&job.net, True)
+            if job.net.y.columns != opened.target_columns:
+                raise ValueError(f"y has {job.net.y.columns} columns, but {opened.target_columns} were opened")
+            check_rows(&job)
             with nogil:
                 if threads == 1:
                     train_member(&job, opened.workspace, single, &gate, &watch, &done, 0, 1)
@@ -221,3 +239,101 @@ def train(
     finally:
         PyBuffer_Release(&x_view)
     return done, done > 0 and team_breaks_up(&gate, done - 1)
+
+
+# The two halves of a step whose loss is computed in between, elsewhere.
+
+
+cdef void propagate_member(
+    const training* job, void* workspace, void* output, bint single, team_gate* gate, team_flag* nonfinite, int thread,
+    int team,
+) noexcept nogil:
+    cdef uint64_t mode = float_mode_enter()
+    cdef bint finite
+    if single:
+        finite = propagate_batch(job, <float*>workspace, <float*>output, gate, thread, team)
+    else:
+        finite = propagate_batch(job, <double*>workspace, <double*>output, gate, thread, team)
+    if not finite:
+        team_flag_raise(nonfinite)
+    float_mode_leave(mode)
+
+
+def propagate(Training opened not None, x, const int64_t[::1] order, output, int threads):
+    """output (rows, outputs) = the network's output for the rows that order names, None: all.
+
+    Returns whether these rows of x are finite.
+    """
+    cdef training job = opened.job
+    cdef bint single = opened.itemsize == sizeof(float)
+    cdef void* out
+    cdef team_gate gate
+    cdef team_flag nonfinite
+    cdef Py_buffer view
+    if order is None:
+        order = opened.all_rows
+    check_team(opened, threads)
+    if not (1 <= order.shape[0] <= job.batch_size and opened.halved):
+        raise ValueError(f"order has {order.shape[0]} rows, but 1 to {job.batch_size} were opened, or no halves")
+    job.order, job.rows, job.shared = &order[0], order.shape[0], threads > 1
+    out = one_run(output, "output", opened.itemsize, job.rows * job.net.stages[job.net.count - 1].outputs)
+    opened.propagated = 0
+    team_gate_init(&gate, threads)
+    team_flag_init(&nonfinite)
+    open_table(x, &view, &job.net.x)
+    try:
+        check_tables(&job.net, False)
+        check_rows(&job)
+        with nogil:
+            if threads == 1:
+                propagate_member(&job, opened.workspace, out, single, &gate, &nonfinite, 0, 1)
+            else:
+                with parallel(num_threads=threads):
+                    propagate_member(
+                        &job, opened.workspace, out, single, &gate, &nonfinite, team_rank(), team_size()
+                    )
+    finally:
+        PyBuffer_Release(&view)
+    opened.propagated = job.rows
+    return not team_flag_raised(&nonfinite)
+
+
+cdef void backpropagate_member(
+    const training* job, void* workspace, bint single, team_gate* gate, int thread, int team
+) noexcept nogil:
+    cdef uint64_t mode = float_mode_enter()
+    if single:
+        backpropagate_batch(job, <float*>workspace, gate, thread, team)
+    else:
+        backpropagate_batch(job, <double*>workspace, gate, thread, team)
+    float_mode_leave(mode)
+
+
+def backpropagate(
+    Training opened not None, moved, Rule rule not None, slope, int64_t step, double loss, losses, Py_ssize_t batch,
+    int threads,
+):
+    """Train on the rows of the last `propagate`, from slope (rows, outputs), the loss's derivative by the output.
+
+    moved as in `train`.  losses[batch] = loss is written here too: whatever may strike between two lines of Python, an
+    update is counted.
+    """
+    cdef training job = opened.job
+    cdef bint single = opened.itemsize == sizeof(float)
+    cdef double* counted = <double*>one_run(losses, "losses", sizeof(double), batch + 1)
+    cdef team_gate gate
+    check_team(opened, threads)
+    if opened.propagated == 0 or batch < 0:
+        raise ValueError(f"batch is {batch}, or there was no propagate before: its rows have been trained on")
+    set_rule(&job, opened, rule, moved)
+    job.slope = one_run(slope, "slope", opened.itemsize, opened.propagated * job.net.stages[job.net.count - 1].outputs)
+    job.order, job.rows, job.step = &opened.all_rows[0], opened.propagated, step
+    job.shared, opened.propagated = threads > 1, 0
+    team_gate_init(&gate, threads)
+    with nogil:
+        if threads == 1:
+            backpropagate_member(&job, opened.workspace, single, &gate, 0, 1)
+        else:
+            with parallel(num_threads=threads):
+                backpropagate_member(&job, opened.workspace, single, &gate, team_rank(), team_size())
+        counted[batch] = loss

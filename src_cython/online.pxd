@@ -6,9 +6,9 @@ They know no phases: the way back and the update are one pass over W, to the sam
 from libc.math cimport isfinite
 
 from activations cimport activation_backward
-from losses cimport loss_scale, sum_in_order
+from losses cimport loss_scale, sum_in_order, takes_logits
 from optimizers cimport SGD
-from phases cimport STRIP_SCRATCH, forward_rows, gather_batch, mini_batch, mini_batch_at, training
+from phases cimport STRIP_SCRATCH, forward_rows, gather_batch, mini_batch, mini_batch_at, score_rows, training
 from real cimport descend, real
 from stages cimport DENSE, network, stage
 
@@ -47,12 +47,14 @@ cdef inline ptrdiff_t train_row_by_row(const training* job, real* workspace) noe
     cdef const network* net = &job.net
     cdef double scale = loss_scale(net.loss, job.summed, 1, net.stages[net.count - 1].outputs)
     cdef double* loss = <double*>(workspace + job.values)
+    cdef real* packed = workspace + job.scratch + STRIP_SCRATCH
     cdef mini_batch batch
     cdef ptrdiff_t number
     for number in range(job.rows):
         batch = mini_batch_at(job, number)
         gather_batch(job, &batch, workspace, 0, 1)
-        forward_rows(job, &batch, workspace, workspace + job.scratch + STRIP_SCRATCH, scale)
+        forward_rows(job, &batch, workspace, packed, takes_logits(net.loss))
+        score_rows(job, &batch, workspace, scale)
         job.losses[number] = scale * sum_in_order(loss, 1)
         if not isfinite(job.losses[number]):
             return number

@@ -22,11 +22,15 @@ cdef enum:
 cdef inline mini_batch part_block(
     const training* job, const mini_batch* part, ptrdiff_t blocks, ptrdiff_t number, int thread
 ) noexcept nogil:
-    """A block of a part's rows in the thread's own place, none behind the last; its two buffers for X take turns."""
+    """A block of a part's rows in the thread's own place, none behind the last; its two buffers for X take turns.
+
+    In the rows' own place where they went forward before.
+    """
     cdef ptrdiff_t first = cut(part.size, blocks, number), end = min(cut(part.size, blocks, number + 1), part.size)
     cdef mini_batch block = block_of(job, part, first, end - first)
-    block.place = thread * job.block
-    block.input = job.input + (2 * block.place + number % 2 * job.block) * job.input_row
+    if job.slope == NULL:
+        block.place = thread * job.block
+        block.input = job.input + (2 * block.place + number % 2 * job.block) * job.input_row
     return block
 
 
@@ -39,15 +43,19 @@ cdef inline void differentiate_part(
     cdef ptrdiff_t first = cut(batch.size, job.partials, number), end = cut(batch.size, job.partials, number + 1), i
     cdef mini_batch part = block_of(job, batch, first, end - first)
     cdef ptrdiff_t blocks = max(1, ceil_div(part.size, job.block)), length = gradient_length(&job.net, workspace)
-    cdef mini_batch block, following = part_block(job, &part, blocks, 0, thread)
+    cdef mini_batch block, following = part_block(job, &part, blocks, 0, thread), gathered
     cdef update_rule rule = job.rule
     own.gradients, own.shared = workspace + job.partial + number * job.partial_row, False
-    gather_batch(job, &following, workspace, 0, following.size)
+    if job.slope == NULL:
+        gather_batch(job, &following, workspace, 0, following.size)
     for i in range(blocks):
         block, following = following, part_block(job, &part, blocks, i + 1, thread)
+        gathered = following
+        if job.slope != NULL:  # all have been
+            gathered.size = 0
         rule.optimizer = GRADIENT_SUM if i else GRADIENT
         backpropagate_rows(&own, &block, workspace, scratch + STRIP_SCRATCH, scale)
-        update_parameters(&own, &rule, &block, &following, workspace, scratch, length, 0, length)
+        update_parameters(&own, &rule, &block, &gathered, workspace, scratch, length, 0, length)
 
 
 cdef inline void apply_partials(

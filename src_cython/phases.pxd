@@ -49,6 +49,9 @@ cdef struct training:
     ptrdiff_t partial_row     # elements from one partial gradient to the next
     bint shared               # whether several threads work on it: what one writes comes from its caches to the others
     double* losses
+    # NULL, or dA of the last stage (rows, outputs) where the loss is computed elsewhere, between the forward half of a
+    # step and this one: then all rows of the batch have their places, whatever parts its gradient is the sum of.
+    const void* slope
     double* clock             # NULL, or a row of CLOCK_ROW a thread: seconds that its parts of a step took
 
 cdef struct mini_batch:
@@ -109,21 +112,14 @@ cdef inline void gather_batch(
 
 
 cdef inline void forward_rows(
-    const training* job, const mini_batch* block, real* workspace, real* packed, double scale
+    const training* job, const mini_batch* block, real* workspace, real* packed, bint logits
 ) noexcept nogil:
-    """For a block of rows every A, the last dZ, and the rows' losses; NaN where x is not finite."""
+    """For a block of rows every A; of the last stage Z where ``logits`` says so."""
     cdef const network* net = &job.net
-    cdef const stage* last = net.stages + net.count - 1
     cdef real* x = workspace + block.input
-    cdef real* target = workspace + job.target + block.place * net.y.columns
-    cdef real* a = workspace
-    cdef real* dz = workspace + last.delta + block.place * last.row
-    cdef const real* faults = workspace + job.faults + block.place
-    cdef double* values = <double*>(workspace + job.values) + block.loss
-    cdef ptrdiff_t x_row = job.input_row, i, r
-    cdef bint logits = takes_logits(net.loss)
+    cdef real* a
+    cdef ptrdiff_t x_row = job.input_row, i
     cdef stretches beyond
-    gather_rows(target, net.y.columns, &net.y, block.order, 0, block.size)
     for i in range(net.count):
         a = workspace + net.stages[i].output + block.place * net.stages[i].row
         if job.shared:
@@ -136,34 +132,74 @@ cdef inline void forward_rows(
             &beyond if job.shared else NULL,
         )
         x, x_row = a, net.stages[i].row
+
+
+cdef inline void score_rows(
+    const training* job, const mini_batch* block, real* workspace, double scale
+) noexcept nogil:
+    """For a block of rows that went forward the losses, NaN where x is not finite, and the last dZ."""
+    cdef const stage* last = job.net.stages + job.net.count - 1
+    cdef real* target = workspace + job.target + block.place * job.net.y.columns
+    cdef real* a = workspace + last.output + block.place * last.row
+    cdef real* dz = workspace + last.delta + block.place * last.row
+    cdef const real* faults = workspace + job.faults + block.place
+    cdef double* values = <double*>(workspace + job.values) + block.loss
+    cdef ptrdiff_t r
+    gather_rows(target, job.net.y.columns, &job.net.y, block.order, 0, block.size)
     loss_rows(
-        net.loss, values, dz, last.row, a, last.row, workspace + job.sums + block.place, target, net.y.columns,
+        job.net.loss, values, dz, last.row, a, last.row, workspace + job.sums + block.place, target, job.net.y.columns,
         block.size, last.outputs, scale,
     )
     for r in range(block.size):  # an activation may have hidden a fault: tanh makes 1 of infinity
         values[r] += faults[r]
-    if not logits and last.activation != IDENTITY:
-        for r in range(block.size):
-            activation_backward(
-                <int>last.activation, dz + r * last.row, dz + r * last.row, a + r * last.row, last.outputs
-            )
+    if not takes_logits(job.net.loss) and last.activation != IDENTITY:
+        slope_rows(job, block, workspace, dz, last.row)
 
 
-cdef inline void backpropagate_rows(
-    const training* job, const mini_batch* block, real* workspace, real* packed, double scale
+cdef inline void slope_rows(
+    const training* job, const mini_batch* block, real* workspace, const real* da, ptrdiff_t da_row
 ) noexcept nogil:
-    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite."""
+    """The last dZ of a block of rows from its dA, which it may be."""
+    cdef const stage* last = job.net.stages + job.net.count - 1
+    cdef const real* a = workspace + last.output + block.place * last.row
+    cdef real* dz = workspace + last.delta + block.place * last.row
+    cdef ptrdiff_t r
+    for r in range(block.size):
+        activation_backward(
+            <int>last.activation, dz + r * last.row, da + r * da_row, a + r * last.row, last.outputs
+        )
+
+
+cdef inline void backward_rows(
+    const training* job, const mini_batch* block, real* workspace, real* packed
+) noexcept nogil:
+    """For a block of rows every dZ below the last."""
     cdef const network* net = &job.net
     cdef ptrdiff_t i
-    if block.size == 0:  # a piece more than there are rows
-        return
-    forward_rows(job, block, workspace, packed, scale)
     for i in range(net.count - 1, 0, -1):
         if net.stages[i].propagates:
             stage_backward(
                 net.stages + i, net.stages + i - 1, <const real*>net.parameters, workspace, workspace, packed,
                 block.place, block.size, block.whole,
             )
+
+
+cdef inline void backpropagate_rows(
+    const training* job, const mini_batch* block, real* workspace, real* packed, double scale
+) noexcept nogil:
+    """Phase 1 for a block of rows: every A and every dZ, and the rows' losses; NaN where x is not finite.
+
+    Every dZ alone where the loss is computed elsewhere.
+    """
+    cdef ptrdiff_t outputs = job.net.stages[job.net.count - 1].outputs
+    if block.size == 0:  # a piece more than there are rows
+        return
+    if job.slope != NULL:
+        slope_rows(job, block, workspace, <const real*>job.slope + block.place * outputs, outputs)
+    else:
+        forward_rows(job, block, workspace, packed, takes_logits(job.net.loss))
+        score_rows(job, block, workspace, scale)
+    backward_rows(job, block, workspace, packed)
 
 
 cdef inline void apply_gradient(

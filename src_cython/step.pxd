@@ -7,7 +7,7 @@ are gathered between the strips.  Both are handed out piece by piece, so that al
 slow.  Which thread does what changes no sum, so the bits do not depend on the team.
 
 A tall batch forms partial gradients in the first phase (partials.pxd); batches of one row under plain gradient descent
-know no phases (online.pxd).
+know no phases (online.pxd).  Where the loss is computed elsewhere a step has two halves, cut where the loss is due.
 """
 
 from libc.math cimport isfinite
@@ -18,11 +18,11 @@ from online cimport descends_row_by_row, train_row_by_row
 from optimizers cimport rule_at, update_rule
 from partials cimport differentiate_part, update_by_partials
 from phases cimport (
-    STRIP_SCRATCH, backpropagate_rows, block_of, gather_batch, gradient_length, mini_batch, mini_batch_at, training,
-    update_parameters,
+    STRIP_SCRATCH, backpropagate_rows, block_of, forward_rows, gather_batch, gradient_length, mini_batch, mini_batch_at,
+    training, update_parameters,
 )
 from real cimport ceil_div, lanes, real
-from stages cimport network
+from stages cimport network, stage
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_time, team_watch
 
 cdef enum:
@@ -58,23 +58,33 @@ cdef inline int piece_count(ptrdiff_t flops) noexcept nogil:
     return <int>max(1, min(PIECES, flops // PIECE_FLOPS))
 
 
+cdef inline bint take_block(
+    const training* job, const mini_batch* batch, team_gate* gate, int thread, int team, mini_batch* block
+) noexcept nogil:
+    """The next block of rows that this thread comes to take of phase 1, perhaps an empty one; whether there is one."""
+    cdef int queues = team_queues(team), shares = <int>ceil_div(batch.size, queues * job.block)
+    cdef int pieces = queues * shares, piece = team_take(gate, thread, team, shares)
+    cdef ptrdiff_t first = cut(batch.size, pieces, piece)
+    if piece < 0:
+        return False
+    block[0] = block_of(job, batch, first, cut(batch.size, pieces, piece + 1) - first)
+    return True
+
+
 cdef inline void first_phase(
     const training* job, const mini_batch* batch, real* workspace, real* scratch, team_gate* gate, double scale,
     int thread, int team,
 ) noexcept nogil:
     """What this thread comes to take of phase 1: blocks of rows, or the parts of partial gradients."""
-    cdef int queues = team_queues(team), shares, pieces, piece
-    cdef ptrdiff_t first
+    cdef int shares = <int>ceil_div(job.partials, team_queues(team)), piece
     cdef mini_batch block
-    shares = <int>(ceil_div(job.partials, queues) if job.partials else ceil_div(batch.size, queues * job.block))
-    pieces = queues * shares
+    if job.partials == 0:
+        while take_block(job, batch, gate, thread, team, &block):
+            backpropagate_rows(job, &block, workspace, scratch + STRIP_SCRATCH, scale)
+        return
     piece = team_take(gate, thread, team, shares)
     while piece >= 0:
-        if job.partials == 0:
-            first = cut(batch.size, pieces, piece)
-            block = block_of(job, batch, first, cut(batch.size, pieces, piece + 1) - first)
-            backpropagate_rows(job, &block, workspace, scratch + STRIP_SCRATCH, scale)
-        elif piece < job.partials:
+        if piece < job.partials:
             differentiate_part(job, batch, workspace, scratch, piece, thread, scale)
         piece = team_take(gate, thread, team, shares)
 
@@ -145,3 +155,43 @@ cdef inline ptrdiff_t train_batches(
         if team_breaks_up(gate, number):
             return number + 1
     return batches
+
+
+cdef inline bint propagate_batch(
+    const training* job, real* workspace, real* output, team_gate* gate, int thread, int team
+) noexcept nogil:
+    """The forward half of a step whose loss is computed elsewhere, as one thread of the team: every A of a batch.
+
+    output (rows, outputs) = the last A.  Returns whether this thread's rows of x are finite.
+    """
+    cdef const stage* last = job.net.stages + job.net.count - 1
+    cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
+    cdef real* a
+    cdef mini_batch batch = mini_batch_at(job, 0), block
+    cdef bint finite = True
+    cdef ptrdiff_t r, j
+    while take_block(job, &batch, gate, thread, team, &block):
+        if block.size == 0:
+            continue
+        gather_batch(job, &block, workspace, 0, block.size)
+        finite &= workspace[job.faults + block.place] == 0
+        forward_rows(job, &block, workspace, scratch + STRIP_SCRATCH, False)
+        a = workspace + last.output + block.place * last.row
+        for r in range(block.size):
+            for j in range(last.outputs):
+                output[(block.place + r) * last.outputs + j] = a[r * last.row + j]
+    return finite
+
+
+cdef inline void backpropagate_batch(
+    const training* job, real* workspace, team_gate* gate, int thread, int team
+) noexcept nogil:
+    """The other half, from the slope of a loss: every dZ, dW and the update."""
+    cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
+    cdef mini_batch batch = mini_batch_at(job, 0), none = mini_batch_at(job, 1)
+    cdef update_rule rule = rule_at(&job.rule, job.step + 1)
+    first_phase(job, &batch, workspace, scratch, gate, 1, thread, team)
+    team_meet(gate, team, NULL)
+    second_phase(
+        job, &rule, &batch, &none, workspace, scratch, gate, gradient_length(&job.net, workspace), thread, team
+    )

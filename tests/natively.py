@@ -92,7 +92,7 @@ def train(
     training = core.open_training(
         fenced(space.stages), space.layout, fenced(np.arange(batch_size)), moved.array, gradients.array,
         remembered.array, workspace.array, _native.LOSSES[case.loss], case.reduction == "sum",
-        y.size // len(y), threads,
+        y.size // len(y), threads, False,
     )  # fmt: skip
     batches, kept_waiting = 0, True
     while kept_waiting and batches < len(losses.array):  # a team breaks up on a busy machine
@@ -104,6 +104,45 @@ def train(
     for guarded in (moved, remembered, gradients, workspace, losses):
         assert guarded.intact, "the core wrote outside of an array"
     return Run(batches, losses.array, moved.array, gradients.array, remembered.array)
+
+
+def train_in_halves(
+    core: ModuleType,
+    case: Case,
+    parameters: Array,
+    x: Array,
+    y: Array,
+    order: NDArray[np.int64],
+    batch_size: int,
+    rule: Rule,
+    threads: int,
+) -> Run:
+    """The same with the core's loss, mse or mae, between the two halves of each step."""
+    dtype = parameters.dtype
+    space = _plan.lower(case.layers(), dtype).training_space(batch_size, 1, threads, halved=True)
+    moved, remembered = Guarded(parameters.shape, dtype), Guarded((rule.state_rows, parameters.size), dtype)
+    moved.array[...], remembered.array[...] = parameters, 0.0
+    gradients = Guarded(parameters.size if rule is NO_UPDATE else 0, dtype)
+    workspace = Guarded(space.array.shape, dtype)
+    workspace.array[...] = 0.0
+    losses = Guarded(-(-len(order) // batch_size), np.float64)
+    training = core.open_training(
+        fenced(space.stages), space.layout, fenced(np.arange(batch_size)), moved.array, gradients.array,
+        remembered.array, workspace.array, -1, False, 1, threads, True,
+    )  # fmt: skip
+    for number in range(len(losses.array)):
+        rows = fenced(order[number * batch_size : (number + 1) * batch_size])
+        output = Guarded((len(rows), case.widths[-1]), dtype)
+        assert core.propagate(training, fenced(x), rows, output.array, threads)
+        loss, slope = loss_gradient(core, case, output.array, y[rows].astype(dtype))
+        core.backpropagate(
+            training, gradients.array if rule is NO_UPDATE else moved.array, rule.of(core), slope, number,
+            loss, losses.array, number, threads,
+        )  # fmt: skip
+        assert output.intact, "the core wrote outside of an array"
+    for guarded in (moved, remembered, gradients, workspace, losses):
+        assert guarded.intact, "the core wrote outside of an array"
+    return Run(len(losses.array), losses.array, moved.array, gradients.array, remembered.array)
 
 
 def evaluate(

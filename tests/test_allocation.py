@@ -29,7 +29,7 @@ def training_call(core, case, steps, dtype=np.float32, batch_size=16):
     training = core.open_training(
         space.stages, space.layout, np.arange(batch_size), parameters, np.empty(0, dtype),
         np.zeros((2, parameters.size), dtype), space.array, _native.LOSSES[case.loss], False,
-        target.shape[1], threads,
+        target.shape[1], threads, False,
     )  # fmt: skip
     rule = RULES["adam"].of(core)
     arguments = training, parameters, rule, x, target, np.arange(rows), 0, np.zeros(steps), threads

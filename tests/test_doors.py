@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from axes import every_core
+from axes import every_core, same_bits
 from cases import CASES, problem
 from natively import NO_UPDATE, RULES
 
@@ -37,7 +37,7 @@ def stepping(core, rule=RULES["plain"], state_rows=0, **call):
     training = core.open_training(
         space.stages, space.layout, np.arange(8), parameters, parameters[:0],
         np.zeros((state_rows, drawn.size), np.float32), space.array, _native.LOSSES[case.loss], False,
-        target.shape[1], threads,
+        target.shape[1], threads, False,
     )  # fmt: skip
     arguments = {"x": x, "y": target, "order": None, "step": 0, "losses": np.empty(3), "threads": threads}
     return core.train(training, **{"moved": parameters, "rule": rule.of(core), **arguments, **call})
@@ -59,13 +59,110 @@ OTHER_STEPS = {
     "no room for the losses": {"losses": np.empty(0)},
     "losses in another dtype": {"losses": np.empty(3, np.float32)},
     "losses in another byte order": {"losses": np.empty(3, np.dtype(np.float64).newbyteorder("S"))},
-    "losses in rows": {"losses": np.empty((3, 1))},
     "no state": {"rule": RULES["adam"]},
     "too little state": {"rule": RULES["adam"], "state_rows": 1},
     "parameters for gradients": {"rule": NO_UPDATE},
     "the opened address in another dtype": {"moved": np.float64},
     "a short clock": {"clock": np.zeros((1, 4))},
 }
+
+
+class Halves:
+    """Calls of the core's two halves of a step, with arguments of theirs changed."""
+
+    def __init__(self, core, rows=8, threads=1, halved=True):
+        self.core, self.threads = core, threads
+        self.parameters, self.x, _, _ = problem(CASES["digits"], 24, np.float32)
+        plan = _plan.lower(CASES["digits"].layers(), np.dtype(np.float32))
+        space = plan.training_space(rows, 1, threads, halved=halved)
+        self.training = core.open_training(
+            space.stages, space.layout, np.arange(rows), self.parameters, self.parameters[:0],
+            np.zeros((0, self.parameters.size), np.float32), space.array, -1, False, 1, threads, halved,
+        )  # fmt: skip
+        self.output, self.losses = np.empty((rows, 10), np.float32), np.zeros(3)
+
+    def forward(self, **call):
+        standard = {"x": self.x, "order": None, "output": self.output, "threads": self.threads}
+        return self.core.propagate(self.training, **{**standard, **call})
+
+    def backward(self, **call):
+        standard = {"moved": self.parameters, "rule": RULES["plain"].of(self.core), "slope": self.output}
+        standard |= {"step": 0, "loss": 2.5, "losses": self.losses, "batch": 1, "threads": self.threads}
+        return self.core.backpropagate(self.training, **{**standard, **call})
+
+
+@every_core
+def test_a_step_in_halves_with_others_than_were_opened_is_refused(core):
+    halves = Halves(core)
+    nonfinite = halves.x.copy()
+    nonfinite[3, 5] = np.inf
+    assert halves.forward()
+    assert not halves.forward(x=nonfinite)
+    for call in (
+        {"order": np.arange(9)},
+        {"order": np.arange(0)},
+        {"order": np.array([24])},
+        {"order": np.array([-1])},
+        {"x": halves.x[:7]},
+        {"x": halves.x[:, :63]},
+        {"output": halves.output[:7]},
+        {"output": halves.output.astype(np.float64)},
+        {"output": np.broadcast_to(halves.output[0], (8, 10))},
+        {"threads": 0},
+        {"threads": 2},
+    ):
+        with pytest.raises(ValueError, match=r"opened|order|has|read-only|contiguous"):
+            halves.forward(**call)
+    before = halves.parameters.copy()
+    halves.forward()
+    for call in (
+        {"moved": before},
+        {"moved": halves.parameters[:-1]},
+        {"rule": RULES["adam"].of(core)},
+        {"rule": NO_UPDATE.of(core)},
+        {"slope": halves.output[:7]},
+        {"slope": halves.output.astype(np.float64)},
+        {"losses": np.zeros(1)},
+        {"batch": -1},
+        {"threads": 2},
+    ):
+        with pytest.raises(ValueError, match=r"opened|has|batch"):
+            halves.backward(**call)
+    assert same_bits(halves.parameters, before)
+    assert halves.losses.tolist() == [0.0, 0.0, 0.0]
+    halves.backward()
+    assert not same_bits(halves.parameters, before)
+    assert halves.losses.tolist() == [0.0, 2.5, 0.0]
+
+
+@every_core
+def test_a_half_comes_behind_the_other(core):
+    halves = Halves(core)
+    with pytest.raises(ValueError, match="there was no propagate before"):
+        halves.backward()
+    halves.forward()
+    halves.backward()
+    with pytest.raises(ValueError, match="there was no propagate before"):
+        halves.backward()
+    halves.forward()
+    with pytest.raises(ValueError, match="order has 9 rows"):
+        halves.forward(order=np.arange(9))
+    halves.backward()  # of the forward half that was not refused
+    with pytest.raises(ValueError, match="x has 63 columns"):
+        halves.forward(x=halves.x[:, :63])
+    with pytest.raises(ValueError, match="there was no propagate before"):
+        halves.backward()
+
+
+@every_core
+def test_what_was_opened_for_halves_is_not_trained_whole_nor_the_other_way_round(core):
+    halves, whole = Halves(core), Halves(core, halved=False)
+    with pytest.raises(ValueError, match="halves"):
+        whole.forward()
+    rule = RULES["plain"].of(core)
+    labels = np.zeros(24, np.int64)
+    with pytest.raises(ValueError, match="halves"):
+        core.train(halves.training, halves.parameters, rule, halves.x, labels, None, 0, halves.losses, 1)
 
 
 @every_core

@@ -208,9 +208,8 @@ def test_an_evaluation_leaves_a_team_that_is_slower(slow_team, monkeypatch, name
 @pytest.mark.parametrize("own", ["loss", "layer"])
 def test_steps_in_python_leave_a_team_that_is_slower(slow_team, monkeypatch, own):
     calls, slow = slow_team
-    monkeypatch.setattr(
-        interpreted.InterpretedLearner, "_propagate", slow(interpreted.InterpretedLearner._propagate, -1)
-    )
+    kind = interpreted.LayerwiseLearner if own == "layer" else interpreted.InterpretedLearner
+    monkeypatch.setattr(kind, "_step", slow(kind._step, -1))
 
     class Same(bp.Layer):
         def forward(self, x):

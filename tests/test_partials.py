@@ -141,7 +141,7 @@ def attempt(core, rows, threads, rule=RULES["plain"], **layout):
     nothing, state = parameters[:0], np.empty((0, parameters.size), np.float32)
     training = core.open_training(
         space.stages, {**space.layout, **layout}, np.arange(rows), parameters, nothing, state, space.array, 3,
-        False, target.shape[1], threads,
+        False, target.shape[1], threads, False,
     )  # fmt: skip
     core.train(training, parameters, rule.of(core), x, target, None, 0, np.empty(1), threads)
 

@@ -13,7 +13,7 @@ import reference
 import tolerances
 from axes import CORES, FUSED_LEVELS, LEVELS, THREADS, every_core, every_dtype, every_thread_count, same_bits
 from cases import ACTIVATIONS, CASES, LOSSES, Case, every_case, problem
-from natively import RULES, every_rule, loss_gradient, shuffled, train
+from natively import NO_UPDATE, RULES, every_rule, loss_gradient, shuffled, train, train_in_halves
 
 
 @every_core
@@ -80,6 +80,24 @@ def test_bits_do_not_depend_on_threads(core, dtype, case):
             assert same_bits(other.parameters, runs[0].parameters), (rows, batch_size)
             assert same_bits(other.losses, runs[0].losses), (rows, batch_size)
             assert same_bits(other.state, runs[0].state), (rows, batch_size)
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.loss in ("mse", "mae")])
+@pytest.mark.parametrize("rule", [NO_UPDATE, RULES["plain"], RULES["adam"]], ids=["none", "plain", "adam"])
+def test_a_step_in_two_halves_has_the_bits_of_a_whole_one(core, dtype, name, rule):
+    case = CASES[name]
+    for rows, batch_size in ((50, 16), (5, 1), (300, 130), (2500, 2200)):  # the last is formed in parts
+        parameters, x, target, rng = problem(case, rows, dtype)
+        order = rng.permutation(rows)
+        whole = train(core, case, parameters, x, target, order, batch_size, rule)
+        for threads in THREADS:
+            halves = train_in_halves(core, case, parameters, x, target, order, batch_size, rule, threads)
+            assert same_bits(halves.parameters, whole.parameters), (rows, batch_size, threads)
+            assert same_bits(halves.gradients, whole.gradients), (rows, batch_size, threads)
+            assert same_bits(halves.losses, whole.losses), (rows, batch_size, threads)
+            assert same_bits(halves.state, whole.state), (rows, batch_size, threads)
 
 
 @every_core

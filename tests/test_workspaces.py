@@ -81,7 +81,12 @@ def opened_by(net, call, sizes, monkeypatch):
     opened = []
     for name in ("training_space", "evaluation_space"):
         lay_out = getattr(_plan.Plan, name)
-        monkeypatch.setattr(_plan.Plan, name, lambda *shape, f=lay_out: opened.append(shape) or f(*shape))
+
+        def counted(*shape, f=lay_out, **kind):
+            opened.append(shape)
+            return f(*shape, **kind)
+
+        monkeypatch.setattr(_plan.Plan, name, counted)
     for rows in [*sizes] * 3:
         call(net, rows)
     return len(opened)
