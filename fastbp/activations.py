@@ -17,19 +17,31 @@ class Activation(Layer):
     """A = f(Z) without parameters; dZ from dA by the derivative of f, which is written by A alone."""
 
     def _forward(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        self._kept = a = self._apply(z, threads)
-        return np.array(a)  # a copy: the caller may write to it, and backward needs the true output
+        self._kept = self._apply(z, threads)
+        return self._kept
+
+    def _forward_over(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        self._kept = self._activate(z, z, threads)
+        return self._kept
 
     def _apply(self, z: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        a = np.empty_like(z)
+        return self._activate(z, np.empty_like(z), threads)
+
+    def _activate(self, z: NDArray[Any], a: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """A = f(Z); a may be z."""
         code, team = _native.ACTIVATIONS[self.name], self._team(threads, _FLOPS * z.size)
         _native.kernels(z.dtype).activation_forward(code, z, a, team)
         return a
 
     def _backward(self, da: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        a = self._kept_for(da)
-        dz = np.empty_like(a)
-        code = _native.ACTIVATIONS[self.name]
+        return self._differentiate(da, np.empty_like(da), threads)
+
+    def _backward_over(self, da: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        return self._differentiate(da, da, threads)
+
+    def _differentiate(self, da: NDArray[Any], dz: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """dZ = dA f'(Z); dz may be da."""
+        a, code = self._kept_for(da), _native.ACTIVATIONS[self.name]
         _native.kernels(a.dtype).activation_backward(code, a, da, dz, self._team(threads, a.size))
         return dz
 

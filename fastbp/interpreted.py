@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastbp import _check, _native, metrics
 from fastbp.architectures import widths
@@ -44,8 +44,12 @@ class OwnLayer(Layer):
         return self.layer._shapes()
 
     def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        self._kept = self._checked(self.layer.forward(x), (len(x), self.out_features), x.dtype, "forward")
-        return self._kept
+        return self._forward_over(x.copy(), threads)
+
+    def _forward_over(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        output = self._checked(self.layer.forward(x), (len(x), self.out_features), x.dtype, "forward")
+        self._kept = output[:, :0]  # how many rows they were
+        return output
 
     def _apply(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
         twin = type(self.layer).__new__(type(self.layer))  # so that what backward needs stays in the layer
@@ -53,10 +57,16 @@ class OwnLayer(Layer):
         return self._checked(twin.forward(x), (len(x), self.out_features), x.dtype, "forward")
 
     def _backward(self, dy: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        return self._backward_over(dy.copy(), threads)
+
+    def _backward_over(self, dy: NDArray[Any], threads: int | None) -> NDArray[Any]:
         self._kept_for(dy)
         for array in self.layer.gradients.values():
             array.fill(0.0)  # so that it may add to them, and one that it forgets is not the last batch's
         return self._checked(self.layer.backward(dy), (len(dy), self.in_features), dy.dtype, "backward")
+
+    def _output_shape(self, kept: NDArray[Any]) -> tuple[int, ...]:
+        return len(kept), self.out_features
 
     def _checked(self, given: Any, shape: tuple[int, int], dtype: np.dtype[Any], method: str) -> NDArray[Any]:
         """What a method gave, as a new array: the caller may write to it, and the layer may keep its own."""
@@ -217,6 +227,13 @@ class LayerwiseLearner(InterpretedLearner):
     def prepare(self, batch_size: int, y: Array, threads: int) -> None:
         _check.memory(batch_size * self.plan.row_bytes, f"a batch of {batch_size} rows")
 
+    def train(self, *arguments: Any) -> int:
+        try:
+            return super().train(*arguments)
+        finally:
+            for layer in self.layers:  # backward needs a forward of the caller's
+                layer._kept = None
+
     def _step(
         self,
         training: None,
@@ -230,11 +247,7 @@ class LayerwiseLearner(InterpretedLearner):
         threads: int,
     ) -> float:
         """As in the base class; each layer decides for itself on how many of so many threads."""
-        try:
-            loss = self._propagate(x, y, rows, threads)
-        finally:
-            for layer in self.layers:  # backward needs a forward of the caller's
-                layer._kept = None
+        loss = self._propagate(x, y, rows, threads)
         if not rule.updates:
             losses[batch] = loss
         elif math.isfinite(loss):
@@ -250,15 +263,16 @@ class LayerwiseLearner(InterpretedLearner):
         a, target = self._gather(x, rows), self._gather(y, rows)
         if not (_check.is_finite(a, self.dtype) and _check.is_finite(target, self.dtype)):
             return math.nan
+        is_free = True
         for layer in self._scored:
-            a = layer._forward(a, threads)
+            a, is_free = layer._pass(a, is_free, threads)
             if isinstance(layer, OwnLayer) and not _check.is_finite(a, self.dtype):
                 return math.nan  # an activation behind it could hide it
-        loss, delta = self._score(a, target)
+        loss, delta = self._score(a if is_free else a.copy(), target)
         if delta is None:
             return loss
         for layer in self._scored[: self._first : -1]:
-            delta = layer._backward(delta, threads)
+            delta = layer._backward_over(delta, threads)
         self._scored[self._first]._backward_last(delta, threads)
         return loss
 
@@ -274,12 +288,6 @@ class LayerwiseLearner(InterpretedLearner):
         columns, values, sums = target.reshape(rows, -1), np.empty(rows), np.empty(rows, self.dtype)
         loss: float = self.native.loss_gradient(self.loss_code, summed, a, columns, slope, values, sums)
         return loss
-
-    def forward(self, x: Array, threads: int) -> Array:
-        return super().forward(x.copy(), threads)  # a layer of the user's may write to what it gets
-
-    def backward(self, dy: ArrayLike, threads: int) -> Array:
-        return super().backward(_check.numeric(dy, "dy").copy(), threads)
 
     def predict(self, x: Array, threads: int) -> Array:
         return self._output(x, threads)[1]

@@ -147,7 +147,8 @@ class Layer:
         single = given.dtype.newbyteorder("=") == np.float32
         dtype = self._dtype or np.dtype(np.float32 if single else np.float64)
         self._ran_alone = True
-        return self._forward(_check.contiguous(given, dtype, "x"), threads)
+        output = self._forward(_check.contiguous(given, dtype, "x"), threads)
+        return output.copy() if output is self._kept else output  # the caller may write to it
 
     def backward(self, dy: ArrayLike, threads: int | None = None) -> NDArray[Any]:
         """The derivative of the loss by the layer's input, and into `gradients` by its parameters.
@@ -174,20 +175,33 @@ class Layer:
         return self._backward(_check.contiguous(derivative, dtype, "dy"), threads)
 
     def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
-        """`forward` of an array that the kernels take as it is."""
+        """`forward` of an array that the kernels take as it is; what it gives may be what is kept."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def _forward_over(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """`_forward` of an array that nobody else keeps: it may be written over."""
+        return self._forward(x, threads)
+
+    def _pass(self, x: NDArray[Any], is_free: bool, threads: int | None) -> tuple[NDArray[Any], bool]:
+        """`_forward`, over x where that is free, which is kept by nobody; and whether the output is."""
+        y = self._forward_over(x, threads) if is_free else self._forward(x, threads)
+        return y, y is not self._kept
 
     def _backward(self, dy: NDArray[Any], threads: int | None) -> NDArray[Any]:
         """`backward` of an array that the kernels take as it is; its shape may still be wrong."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward")
+
+    def _backward_over(self, dy: NDArray[Any], threads: int | None) -> NDArray[Any]:
+        """`_backward` of an array that nobody else keeps: it may be written over."""
+        return self._backward(dy, threads)
 
     def _apply(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
         """`_forward` that keeps nothing for backward."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def _backward_last(self, dy: NDArray[Any], threads: int | None) -> None:
-        """`_backward` where the gradients alone are wanted: no dx is needed below."""
-        self._backward(dy, threads)
+        """`_backward_over` where the gradients alone are wanted: no dx is needed below."""
+        self._backward_over(dy, threads)
 
     def _runs_in_python(self) -> bool:
         """Whether a user's class defines one of its passes, in a class of ours or beside them."""

@@ -155,11 +155,12 @@ class Learner(Evaluator):
     def forward(self, x: Array, threads: int) -> Array:
         """The output, layer by layer, each of which keeps what its backward needs."""
         self._forward_counts = None  # a layer may fail
+        is_free = False
         for layer in self.layers:
-            x = layer._forward(x, threads)
+            x, is_free = layer._pass(x, is_free, threads)
             layer._ran_alone = False
         self._forward_counts = self.counts
-        return x
+        return x if is_free else x.copy()
 
     @exclusive
     def backward(self, dy: ArrayLike, threads: int) -> Array:
@@ -172,7 +173,7 @@ class Learner(Evaluator):
             )
         dx = self.layers[-1].backward(dy, threads)
         for layer in self.layers[-2::-1]:
-            dx = layer._backward(dx, threads)
+            dx = layer._backward_over(dx, threads)
         return dx
 
     def train_once(
