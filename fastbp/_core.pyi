@@ -80,7 +80,6 @@ def backpropagate(
     step: int,
     loss: float,
     losses: NDArray[np.float64],
-    batch: int,
     threads: int,
 ) -> None: ...
 def open_evaluation(
@@ -135,7 +134,6 @@ def update(
     step: int,
     loss: float,
     losses: NDArray[np.float64],
-    batch: int,
     threads: int,
 ) -> None: ...
 def find_nonfinite(x: NDArray[Any], scratch: _Real) -> int: ...

@@ -125,7 +125,7 @@ class Plan:
     ) -> TrainingSpace:
         """Lay out a step's workspace: X, targets, each A and dZ, losses, scratch, partials.
 
-        halved: of a step in two halves, where all rows of a batch have their places at once.
+        halved: of a step in two halves, where all rows of a batch have their places at once and targets none.
         """
         stages = self.stages.copy()
         offsets = _Offsets()
@@ -137,14 +137,15 @@ class Plan:
         buffers = 1 if halved else 2  # for X, that of the next batch is gathered meanwhile
         layout = {"input": offsets.take(buffers * rows * input_row), "input_row": input_row}
         layout["block"], layout["faults"] = block, offsets.take(rows)
-        layout["target"] = offsets.take(rows * target_columns)
+        scored = 0 if halved else rows
+        layout["target"] = offsets.take(scored * target_columns)
         for s in range(len(stages)):
             row = self._padded(int(columns["outputs"][s]))
             columns["row"][s] = row
             columns["output"][s] = offsets.take(rows * row)
             columns["delta"][s] = offsets.take(rows * row)
-        layout["values"] = offsets.take(self._float64(batch_size))
-        layout["sums"] = offsets.take(rows)
+        layout["values"] = offsets.take(0 if halved else self._float64(batch_size))
+        layout["sums"] = offsets.take(scored)
         together = block if partials else batch_size  # rows that a product of phase 2 sums over
         layout["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, together)
         layout["scratch"] = offsets.take(threads * layout["scratch_row"])

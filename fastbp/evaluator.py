@@ -58,6 +58,11 @@ class Evaluator:
             return 1
         return _native.resolve_threads(threads)
 
+    def features(self, x: Any) -> Array:
+        """Data alone, checked as `pair` checks them."""
+        takes = self.plan.in_features
+        return x if _native.fits(x, None, takes, 0, "") else _check.features(x, takes)
+
     def pair(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Array, Array]:
         """Data and targets, checked but for entries that are not finite: the core meets those as it reads.
 

@@ -123,13 +123,16 @@ class InterpretedLearner(Learner):
         training = self.prepare(batch_size, y, pace.team)
         rows = len(x) if order is None else len(order)
         batches = -(-rows // batch_size)
+        threads = pace.threads
+        if threads > 1:
+            threads = _native.started_threads(threads, self.plan.step_flops(rows))
         for batch in range(batches):
             part = None if order is None else order[batch * batch_size : (batch + 1) * batch_size]
-            loss = self._step(training, x, y, part, rule, step + batch, losses, batch, pace.threads)
+            loss = self._step(training, x, y, part, rule, step + batch, losses[batch:], threads)
             if not math.isfinite(loss):
                 losses[batch] = loss
                 return batch
-        pace.took(pace.threads, batches, start)
+        pace.took(threads, batches, start)
         return batches
 
     def _step(
@@ -141,16 +144,13 @@ class InterpretedLearner(Learner):
         rule: Any,
         step: int,
         losses: NDArray[np.float64],
-        batch: int,
         threads: int,
     ) -> float:
         """Train on some rows, or on all; the loss, which is not finite where nothing was done.
 
-        The core writes it to ``losses`` when all is done.
+        The core writes it to ``losses[0]`` when all is done.
         """
         count = len(x) if rows is None else len(rows)
-        if threads > 1:
-            threads = _native.started_threads(threads, self.plan.step_flops(count))
         output = np.empty((count, self.plan.out_features), self.dtype)
         finite = self.native.propagate(training, x, rows, output, threads)
         target = self._gather(y, rows)
@@ -159,17 +159,17 @@ class InterpretedLearner(Learner):
         loss, slope = self._score(output, target)
         if slope is not None:
             moved = self.parameters if rule.updates else self.gradients
-            self.native.backpropagate(training, moved, rule, slope, step, loss, losses, batch, threads)
+            self.native.backpropagate(training, moved, rule, slope, step, loss, losses, threads)
         return loss
 
     def _score(self, output: Array, target: Array) -> tuple[float, Array | None]:
         """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
         loss, slope = self.loss._value_and_gradient(output, self._compared(output, target))
-        if slope is None:
+        if not math.isfinite(loss):
             return loss, None
-        if np.shape(slope) != output.shape:
-            found = np.shape(slope)
-            raise ValueError(f"{self.loss!r}.gradient gave shape {found}, expected {output.shape}")
+        if slope is None or np.shape(slope) != output.shape:
+            found = "None" if slope is None else f"shape {np.shape(slope)}"
+            raise ValueError(f"{self.loss!r}.gradient gave {found}, expected shape {output.shape}")
         with np.errstate(over="ignore", under="ignore"):
             delta = np.array(slope, self.dtype, order="C")
         return (loss, delta) if _check.is_finite(delta, self.dtype) else (math.nan, None)
@@ -181,9 +181,10 @@ class InterpretedLearner(Learner):
 
     def _gather(self, array: Array, rows: slice | NDArray[np.int64] | None) -> Array:
         """Some rows, or all, in the network's dtype, a new array."""
+        picked = array if rows is None else array[rows]
+        copy = not isinstance(rows, np.ndarray)  # which has made one
         with np.errstate(over="ignore", under="ignore"):
-            picked = array if rows is None else array[rows]
-            return np.array(picked, self.dtype, order="C", subok=False)
+            return picked.astype(self.dtype, order="C", subok=False, copy=copy)
 
     def evaluate(self, x: Array, y: Array, threads: int) -> dict[str, float]:
         """As `Learner.evaluate`, but of all outputs at once: nobody knows how an own loss weighs parts."""
@@ -243,19 +244,16 @@ class LayerwiseLearner(InterpretedLearner):
         rule: Any,
         step: int,
         losses: NDArray[np.float64],
-        batch: int,
         threads: int,
     ) -> float:
         """As in the base class; each layer decides for itself on how many of so many threads."""
         loss = self._propagate(x, y, rows, threads)
         if not rule.updates:
-            losses[batch] = loss
+            losses[0] = loss
         elif math.isfinite(loss):
             flops = ELEMENT_FLOPS * self.parameters.size
             team = _native.started_threads(_native.worthwhile_threads(threads, flops), flops)
-            self.native.update(
-                self.parameters, self.gradients, self.state, rule, step, loss, losses, batch, team
-            )
+            self.native.update(self.parameters, self.gradients, self.state, rule, step, loss, losses, team)
         return loss
 
     def _propagate(self, x: Array, y: Array, rows: NDArray[np.int64] | None, threads: int) -> float:

@@ -247,7 +247,7 @@ class Learner(Evaluator):
 
     def prepare(self, batch_size: int, y: Array, threads: int) -> Any:
         """The core's training of one shape, kept for later calls; refused where memory does not suffice."""
-        shape = batch_size, 1 if y.ndim == 1 else y.shape[1], threads
+        shape = batch_size, 1 if y.ndim == 1 or self.halves_steps else y.shape[1], threads
         return (self._trainings.get(shape) or self._open_training(shape))[0]
 
     def _open_training(self, shape: Shape) -> Opened:

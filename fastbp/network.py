@@ -311,7 +311,7 @@ class Network:
         ValueError
             For data that does not fit.
         """
-        data = _check.features(x, self._in_features)
+        data = self._learner.features(x)
         return self._learner.predict(data, self._learner.cap(threads, len(data)))
 
     def evaluate(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The door of the core: arrays in, status out, one region without the GIL per call."""
 
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cython cimport auto_pickle, final
 from cython.parallel cimport parallel
@@ -165,7 +165,7 @@ def packing(const int64_t[:, ::1] stages, const real[::1] parameters, Py_ssize_t
 
 
 def find_nonfinite(x, real[::1] scratch):
-    """Flat index of the first entry of x that is not finite once converted, or -1; scratch may have any length."""
+    """Flat index of the first entry of x that is not finite once converted, or -1; any scratch but an empty one."""
     cdef Py_buffer view
     cdef table source
     cdef ptrdiff_t found
@@ -181,31 +181,39 @@ def find_nonfinite(x, real[::1] scratch):
 def fits(x, y, Py_ssize_t columns, Py_ssize_t outputs, str kind not None):
     """Whether x and y are, as they come, arrays that a network may train on: (samples, columns), and their targets.
 
-    kind says what targets are: "real", "probability" or "class".  A no is not the last word: what is no array may be
-    made one, and whether rows of probabilities sum to 1 is not looked at here.
+    kind says what targets are, "real", "probability" or "class", or is empty where x stands alone.  A no is not the
+    last word: what is no array may be made one, and whether rows of probabilities sum to 1 is not looked at here.
     """
-    cdef Py_buffer x_view, y_view
+    cdef Py_buffer view
     cdef table data, target
-    cdef bint labels = kind == "class", bounded = kind != "real", fit = False
-    if type(x) is not ndarray or type(y) is not ndarray:
+    cdef bint labels = kind == "class", bounded = kind != "real", fit
+    if not describe(x, &view, &data):
         return False
-    try:
-        open_table(x, &x_view, &data)
-    except (TypeError, ValueError, BufferError):
-        return False
-    try:
-        open_table(y, &y_view, &target)
-    except (TypeError, ValueError, BufferError):
-        PyBuffer_Release(&x_view)
+    fit = view.ndim == 2 and data.columns == columns and data.rows > 0
+    PyBuffer_Release(&view)
+    if not fit or kind == "":
+        return fit
+    if bounded and not labels and kind != "probability":
+        raise ValueError(f"kind is {kind!r}, expected 'real', 'probability' or 'class'")
+    if not describe(y, &view, &target):
         return False
     with nogil:
-        if x_view.ndim == 2 and data.columns == columns and data.rows > 0 and target.rows == data.rows:
-            fit = y_view.ndim == 1 if labels else target.columns == outputs
+        fit = target.rows == data.rows and (view.ndim == 1 if labels else target.columns == outputs)
         if fit and bounded:
             fit = all_between(&target, <double>outputs - 1 if labels else 1, labels)
-    PyBuffer_Release(&y_view)
-    PyBuffer_Release(&x_view)
+    PyBuffer_Release(&view)
     return fit
+
+
+cdef bint describe(object array, Py_buffer* view, table* source) except -1:
+    """As `open_table`, but of an array of NumPy's alone; whether it is one, and of numbers."""
+    if type(array) is not ndarray:
+        return False
+    try:
+        open_table(array, view, source)
+    except (TypeError, ValueError, BufferError):
+        return False
+    return True
 
 
 def examine(const real[::1] values, int threads, real[::1] copy=None):

@@ -184,11 +184,11 @@ def loss_gradient(
 
 def update(
     real[::1] parameters, const real[::1] gradients, real[:, ::1] state, Rule rule not None, int64_t step, double loss,
-    double[::1] losses, Py_ssize_t batch, int threads,
+    double[::1] losses, int threads,
 ):
     """One update of all parameters from their gradient, the one that makes ``step`` updates step + 1.
 
-    losses[batch] = loss is written here too: whatever may strike between two lines of Python, an update is counted.
+    losses[0] = loss is written here too: whatever may strike between two lines of Python, an update is counted.
     """
     cdef ptrdiff_t count = parameters.shape[0], slots = state.shape[0]
     cdef real* state_start = &state[0, 0] if slots else &parameters[0]  # some address to count from
@@ -196,15 +196,17 @@ def update(
     check_arrays(gradients.shape[0] == count and (not slots or state.shape[1] == count), count, threads)
     if slots < rule.slots:
         raise ValueError(f"state has {slots} rows, expected {rule.slots}")
-    if not is_update(&now) or not 0 <= batch < losses.shape[0]:
-        raise ValueError(f"the rule does not update, or losses has no entry {batch}")
+    if not is_update(&now):
+        raise ValueError("the rule does not update")
+    if losses.shape[0] == 0:
+        raise ValueError("losses is empty")
     with nogil:
         if threads == 1:
             update_member(&now, &parameters[0], &gradients[0], state_start, count, 0, 1)
         else:
             with parallel(num_threads=threads):
                 update_member(&now, &parameters[0], &gradients[0], state_start, count, team_rank(), team_size())
-        losses[batch] = loss
+        losses[0] = loss
 
 
 cdef void update_member(

@@ -62,7 +62,7 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads, bin
     """Refuse a workspace that its parts do not fit into."""
     cdef const stage* s
     cdef ptrdiff_t batch = job.batch_size, room = workspace.shape[0], i
-    cdef ptrdiff_t rows  # that have their place at a time
+    cdef ptrdiff_t rows, scored  # that have their place at a time, and their targets
     cdef bint fits = 0 < job.block <= batch and job.input_row >= job.net.x.columns
     fits &= 0 <= min(
         job.input, job.faults, job.target, job.values, job.sums, job.scratch, job.partials, job.partial, job.partial_row
@@ -70,9 +70,10 @@ cdef int check_layout(const training* job, real[::1] workspace, int threads, bin
     if not fits:
         raise ValueError("layout has a place outside of the workspace, or a block larger than the batch")
     rows = threads * job.block if job.partials and not halved else batch
+    scored = 0 if halved else rows
     fits &= job.input + (2 - halved) * rows * job.input_row <= room and job.faults + rows <= room
-    fits &= job.target + rows * job.net.y.columns <= room and job.sums + rows <= room
-    fits &= job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
+    fits &= job.target + scored * job.net.y.columns <= room and job.sums + scored <= room
+    fits &= halved or job.values + batch * <ptrdiff_t>(sizeof(double) // sizeof(real)) <= room
     fits &= job.scratch_row >= STRIP_SCRATCH + packing_size(
         &job.net, &workspace[0], job.block if job.partials else batch
     )
@@ -141,30 +142,34 @@ cdef int check_team(Training opened, int threads) except -1:
 
 cdef int set_rule(training* job, Training opened, Rule rule, object moved) except -1:
     """Have a rule move what was opened for it, and refuse one without the state that it needs."""
-    cdef const void* to_move = job.net.parameters if is_update(&rule.rule) else job.gradients
-    if one_run(moved, "moved", opened.itemsize, job.net.parameter_count) != to_move:
-        raise ValueError("moved is not the array that was opened for such a rule")
+    cdef bint updates = is_update(&rule.rule)
+    cdef const void* to_move = job.net.parameters if updates else job.gradients
+    name = "parameters" if updates else "gradients"
+    if one_run(moved, name, opened.itemsize, job.net.parameter_count, True) != to_move:
+        raise ValueError(f"moved is not the array that was opened for {name}")
     if rule.slots > opened.slots:
         raise ValueError(f"state has {opened.slots} rows, expected {rule.slots}")
     job.rule = rule.rule
     return 0
 
 
-cdef void* one_run(object array, str name, ptrdiff_t size, ptrdiff_t least) except NULL:
-    """Where the numbers of an array without gaps begin that may be written to, float32 or float64 by their size.
-
-    Whoever calls keeps the array.
-    """
+cdef void* one_run(object array, str name, ptrdiff_t size, ptrdiff_t least, bint writes) except NULL:
+    """Where the numbers of an array without gaps begin: float32 or float64, by their size.  The caller keeps it."""
     cdef Py_buffer view
     cdef void* place
     cdef char letter = b"f" if size == sizeof(float) else b"d"
-    cdef ptrdiff_t entries
-    cdef bint fits
-    PyObject_GetBuffer(array, &view, PyBUF_WRITABLE | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
-    place, entries, fits = view.buf, view.len // view.itemsize, view.format[0] == letter and view.format[1] == 0
+    cdef bint whole
+    found = ""
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+    place, whole = view.buf, PyBuffer_IsContiguous(&view, b"C")
+    if not whole or view.len < least * size or (writes and view.readonly) or view.format[0] != letter or (
+        view.format[1] != 0
+    ):
+        found = f"{view.len} bytes of format {(<bytes>view.format).decode(errors='replace')!r}"
+        found += ("" if whole else " with gaps") + (" that is read-only" if view.readonly else "")
     PyBuffer_Release(&view)
-    if not fits or entries < least:
-        raise ValueError(f"{name} has {entries} entries, expected {least} or more of float{8 * size}")
+    if found:
+        raise ValueError(f"{name} has {found}, expected {least} or more of float{8 * size} in one run")
     return place
 
 
@@ -207,10 +212,12 @@ def train(
     if order is None:
         order = opened.all_rows
     check_team(opened, threads)
-    if order.shape[0] < 1 or opened.halved:
-        raise ValueError("order is empty, or steps in halves were opened")
+    if opened.halved:
+        raise ValueError("steps in halves were opened, expected propagate and backpropagate")
+    if order.shape[0] < 1:
+        raise ValueError("order is empty")
     set_rule(&job, opened, rule, moved)
-    job.losses = <double*>one_run(losses, "losses", sizeof(double), ceil_div(order.shape[0], job.batch_size))
+    job.losses = <double*>one_run(losses, "losses", sizeof(double), ceil_div(order.shape[0], job.batch_size), True)
     if clock is not None and (clock.shape[0] < threads or clock.shape[1] != CLOCK_ROW):
         raise ValueError(f"clock is {clock.shape[0]} x {clock.shape[1]}, expected {CLOCK_ROW} columns, a row a thread")
     job.order, job.rows, job.step, job.shared = &order[0], order.shape[0], step, threads > 1
@@ -273,10 +280,12 @@ def propagate(Training opened not None, x, const int64_t[::1] order, output, int
     if order is None:
         order = opened.all_rows
     check_team(opened, threads)
-    if not (1 <= order.shape[0] <= job.batch_size and opened.halved):
-        raise ValueError(f"order has {order.shape[0]} rows, but 1 to {job.batch_size} were opened, or no halves")
+    if not opened.halved:
+        raise ValueError("whole steps were opened, not halves: expected train")
+    if not 1 <= order.shape[0] <= job.batch_size:
+        raise ValueError(f"order has {order.shape[0]} rows, but 1 to {job.batch_size} were opened")
     job.order, job.rows, job.shared = &order[0], order.shape[0], threads > 1
-    out = one_run(output, "output", opened.itemsize, job.rows * job.net.stages[job.net.count - 1].outputs)
+    out = one_run(output, "output", opened.itemsize, job.rows * job.net.stages[job.net.count - 1].outputs, True)
     opened.propagated = 0
     team_gate_init(&gate, threads)
     team_flag_init(&nonfinite)
@@ -310,23 +319,23 @@ cdef void backpropagate_member(
 
 
 def backpropagate(
-    Training opened not None, moved, Rule rule not None, slope, int64_t step, double loss, losses, Py_ssize_t batch,
-    int threads,
+    Training opened not None, moved, Rule rule not None, slope, int64_t step, double loss, losses, int threads,
 ):
     """Train on the rows of the last `propagate`, from slope (rows, outputs), the loss's derivative by the output.
 
-    moved as in `train`.  losses[batch] = loss is written here too: whatever may strike between two lines of Python, an
+    moved as in `train`.  losses[0] = loss is written here too: whatever may strike between two lines of Python, an
     update is counted.
     """
     cdef training job = opened.job
     cdef bint single = opened.itemsize == sizeof(float)
-    cdef double* counted = <double*>one_run(losses, "losses", sizeof(double), batch + 1)
+    cdef ptrdiff_t outputs = job.net.stages[job.net.count - 1].outputs if opened.propagated else 0
+    cdef double* counted = <double*>one_run(losses, "losses", sizeof(double), 1, True)
     cdef team_gate gate
     check_team(opened, threads)
-    if opened.propagated == 0 or batch < 0:
-        raise ValueError(f"batch is {batch}, or there was no propagate before: its rows have been trained on")
+    if opened.propagated == 0:
+        raise ValueError("there was no propagate before, or its rows have been trained on")
     set_rule(&job, opened, rule, moved)
-    job.slope = one_run(slope, "slope", opened.itemsize, opened.propagated * job.net.stages[job.net.count - 1].outputs)
+    job.slope = one_run(slope, "slope", opened.itemsize, opened.propagated * outputs, False)
     job.order, job.rows, job.step = &opened.all_rows[0], opened.propagated, step
     job.shared, opened.propagated = threads > 1, 0
     team_gate_init(&gate, threads)
@@ -336,4 +345,4 @@ def backpropagate(
         else:
             with parallel(num_threads=threads):
                 backpropagate_member(&job, opened.workspace, single, &gate, team_rank(), team_size())
-        counted[batch] = loss
+        counted[0] = loss

@@ -36,7 +36,8 @@ cdef struct training:
     # In the workspace: the batch and behind it the next one, a fault a row (NaN at the first of rows gathered together
     # that are not all finite, or else 0), the targets, and a sum of exponentials a row: with partial gradients of a
     # block for each thread instead of the batch.  A loss (float64) for each of the batch's rows.  A thread's own: a
-    # strip of dW, and what is packed.  The partial gradients.
+    # strip of dW, and what is packed.  The partial gradients.  For steps in halves always the batch, nothing behind
+    # it, and nothing for targets and losses.
     ptrdiff_t input
     ptrdiff_t input_row
     ptrdiff_t faults

@@ -2,6 +2,7 @@
 
 from libc.math cimport floor, isfinite
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport llabs
 
 from real cimport NUMBER_FLOAT16, convert_rows, copy_rows, needs_conversion, real, table
 
@@ -63,17 +64,26 @@ cdef inline ptrdiff_t find_nonfinite_number(const table* source, real* scratch, 
 cdef inline bint all_between(const table* source, double most, bint whole) noexcept nogil:
     """Whether every number is one from 0 to ``most``, and a whole one where that is asked for."""
     cdef double numbers[COMPARED]
-    cdef table row = long_row(source), some
+    cdef table turned = source[0], row, some
     cdef ptrdiff_t r, first, i
-    cdef bint fit = True
+    cdef int bad = 0
+    if llabs(source.row_stride) < llabs(source.column_stride):  # column after column
+        turned.rows, turned.columns = source.columns, source.rows
+        turned.row_stride, turned.column_stride = source.column_stride, source.row_stride
+    row = long_row(&turned)
+    whole = whole and source.number >= NUMBER_FLOAT16
     for r in range(row.rows):
         first = 0
         while first < row.columns:
             some = columns_of(&row, first, COMPARED)
             convert_rows(&numbers[0], 0, &some, <const int64_t*>NULL, r, 1)
-            for i in range(some.columns):
-                fit &= 0 <= numbers[i] <= most and (not whole or numbers[i] == floor(numbers[i]))
-            if not fit:
+            for i in range(some.columns):  # without a way out in the middle: the compiler makes vectors of it
+                bad |= not (numbers[i] >= 0)
+                bad |= not (numbers[i] <= most)
+            if whole and not bad:
+                for i in range(some.columns):
+                    bad |= numbers[i] != floor(numbers[i])
+            if bad:
                 return False
             first += COMPARED
     return True

@@ -137,7 +137,7 @@ def train_in_halves(
         loss, slope = loss_gradient(core, case, output.array, y[rows].astype(dtype))
         core.backpropagate(
             training, gradients.array if rule is NO_UPDATE else moved.array, rule.of(core), slope, number,
-            loss, losses.array, number, threads,
+            loss, losses.array[number:], threads,
         )  # fmt: skip
         assert output.intact, "the core wrote outside of an array"
     for guarded in (moved, remembered, gradients, workspace, losses):
@@ -191,7 +191,7 @@ def update(
     for step in range(steps):
         core.update(
             moved.array, fenced(gradients), remembered.array, rule.of(core), step, 0.5 + step,
-            losses.array, step, threads,
+            losses.array[step:], threads,
         )  # fmt: skip
     for guarded in (moved, remembered, losses):
         assert guarded.intact, "the core wrote outside of an array"

@@ -466,6 +466,8 @@ def test_x_fits_at_one_look_where_the_checks_let_it_through(kind):
         for dtype in (*WHOLE, *REAL, "U1", "c8", "M8[s]"):
             x = np.zeros(shape, dtype)
             assert _native.fits(x, y, 7, OUTPUTS, kind) == is_let_through(x, y, kind), (shape, dtype)
+            if len(x.shape) and len(x) == len(y):
+                assert _native.fits(x, None, 7, 0, "") == is_let_through(x, y, kind), (shape, dtype)
     assert not _native.fits(np.zeros((0, 7)), y[:0], 7, OUTPUTS, kind)
 
 
@@ -473,7 +475,10 @@ def test_only_plain_arrays_fit_at_one_look():
     x, y = np.zeros((6, 7)), np.zeros((6, OUTPUTS))
     others = [x.tolist(), Frame(x), np.ma.masked_array(x), x.view(np.recarray), memoryview(x), None]
     assert _native.fits(x, y, 7, OUTPUTS, "real")
+    with pytest.raises(ValueError, match="kind is 'any', expected 'real', 'probability' or 'class'"):
+        _native.fits(x, y, 7, OUTPUTS, "any")
     for other in others:
+        assert not _native.fits(other, None, 7, 0, "")
         assert not _native.fits(other, y, 7, OUTPUTS, "real")
         assert not _native.fits(x, other, 7, OUTPUTS, "real")
 

@@ -284,8 +284,24 @@ def test_a_gradient_of_another_shape_is_refused():
             return super().gradient(output, target).ravel()
 
     x, y = data()
-    with pytest.raises(ValueError, match=r"Flat.*gradient gave shape \(74,\), expected \(37, 2\)"):
+    with pytest.raises(ValueError, match=r"Flat.*gradient gave shape \(74,\), expected shape \(37, 2\)"):
         network(Flat()).loss_and_gradient(x, y)
+
+
+@pytest.mark.parametrize("layer", [bp.Sigmoid, own.Sigmoid], ids=["built in", "own"])
+@pytest.mark.parametrize("call", ["fit", "partial_fit", "loss_and_gradient"])
+def test_a_gradient_that_is_forgotten_is_refused_and_nothing_counted(layer, call):
+    class Forgetful(own.Cosine):
+        def gradient(self, output, target):
+            super().gradient(output, target)
+
+    x, y = data()
+    net = bp.Network([bp.Dense(x.shape[1], 2), layer()], loss=Forgetful())
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=r"Forgetful.*gradient gave None, expected shape \(\d+, 2\)"):
+        getattr(net, call)(x, y)
+    assert np.array_equal(net.parameters, before)
+    assert (net.steps, net.epochs) == (0, 0)
 
 
 @pytest.mark.parametrize(

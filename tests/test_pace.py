@@ -1,5 +1,6 @@
 """The pace of a network's steps: on a clock that is told what calls take, and in calls that are slow."""
 
+import threading
 import time
 from itertools import cycle, pairwise
 from types import SimpleNamespace
@@ -170,6 +171,22 @@ def test_calls_on_fewer_threads_than_were_meant_say_nothing_of_the_team(clock):
     for _ in range(100):
         call(clock, paced, 1, paced.steps, LAST_TRIAL)
         assert paced.threads == TEAM
+
+
+@pytest.mark.parametrize("loss", ["mse", lambda output, target: bp.graph.square(output - target).mean()])
+def test_steps_before_a_team_is_started_are_not_booked_as_its(loss, monkeypatch):
+    monkeypatch.setattr(_native._Alone, "flops", 0)
+    net = bp.Network(bp.mlp([256, 256, 1]), loss)
+    x = np.ones((16, 256), np.float32)
+
+    def step():
+        net.partial_fit(x, x[:, 0], threads=2)
+
+    thread = threading.Thread(target=step)  # which has no team yet
+    thread.start()
+    thread.join()
+    paced = net._learner.pace(16, 2)
+    assert (paced._windows, paced._seconds, paced._steps) == (0, 0.0, 0)
 
 
 SLOW = 0.02  # seconds that a call takes which is not alone

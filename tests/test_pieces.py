@@ -98,14 +98,14 @@ def test_adams_averages_of_a_gradient_that_has_become_zero_do_not_become_subnorm
     moved, state, losses = np.zeros(40, dtype), np.full((2, 40), 20 * tiny, dtype), np.zeros(1)
     rule = RULES["adam"].of(core)
     for step in range(5000):
-        core.update(moved, np.zeros(40, dtype), state, rule, step, 0.0, losses, 0, 1)
+        core.update(moved, np.zeros(40, dtype), state, rule, step, 0.0, losses, 1)
     assert (state[0] < 20 * tiny).all()
     assert ((state == 0.0) | (state >= tiny)).all()
 
 
 def updating(core, rule=RULES["adam"], **wrong):
     arrays = {name: np.zeros(3) for name in ("parameters", "gradients", "losses")}
-    arguments = {"state": np.zeros((2, 3)), "step": 0, "loss": 0.0, "batch": 0, "threads": 1}
+    arguments = {"state": np.zeros((2, 3)), "step": 0, "loss": 0.0, "threads": 1}
     core.update(**{**arrays, **arguments, "rule": rule.of(core), **wrong})
 
 
@@ -114,8 +114,7 @@ WRONG_UPDATES = {
     "state of another width": {"state": np.zeros((2, 2))},
     "too little state": {"state": np.zeros((1, 3))},
     "no update": {"rule": NO_UPDATE},
-    "no such batch": {"batch": 3},
-    "no batch": {"batch": -1},
+    "no losses": {"losses": np.zeros(0)},
     "no thread": {"threads": 0},
 }
 
@@ -124,7 +123,7 @@ WRONG_UPDATES = {
 @pytest.mark.parametrize("wrong", WRONG_UPDATES.values(), ids=WRONG_UPDATES)
 def test_an_update_refuses_what_does_not_fit(core, wrong):
     updating(core)
-    with pytest.raises(ValueError, match=r"fit|has|update"):
+    with pytest.raises(ValueError, match=r"fit|has|update|losses is empty"):
         updating(core, **wrong)
 
 
