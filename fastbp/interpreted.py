@@ -150,17 +150,38 @@ class InterpretedLearner(Learner):
 
         The core writes it to ``losses[0]`` when all is done.
         """
-        count = len(x) if rows is None else len(rows)
-        output = np.empty((count, self.plan.out_features), self.dtype)
-        finite = self.native.propagate(training, x, rows, output, threads)
         target = self._gather(y, rows)
-        if not (finite and _check.is_finite(target, self.dtype)):
+        if not _check.is_finite(target, self.dtype):
+            return math.nan
+        output = self._propagate(training, x, rows, threads)
+        if output is None:
             return math.nan
         loss, slope = self._score(output, target)
         if slope is not None:
-            moved = self.parameters if rule.updates else self.gradients
-            self.native.backpropagate(training, moved, rule, slope, step, loss, losses, threads)
+            self._backpropagate(training, slope, rule, step, loss, losses, threads)
         return loss
+
+    def _propagate(
+        self, training: Any, x: Array, rows: NDArray[np.int64] | None, threads: int
+    ) -> Array | None:
+        """What the loss is computed from, a new array; None where a number is not finite."""
+        count = len(x) if rows is None else len(rows)
+        output = np.empty((count, self.plan.out_features), self.dtype)
+        return output if self.native.propagate(training, x, rows, output, threads) else None
+
+    def _backpropagate(
+        self,
+        training: Any,
+        slope: Array,
+        rule: Any,
+        step: int,
+        loss: float,
+        losses: NDArray[np.float64],
+        threads: int,
+    ) -> None:
+        """Train on the rows of the last `_propagate`, from the loss's derivative by what it gave."""
+        moved = self.parameters if rule.updates else self.gradients
+        self.native.backpropagate(training, moved, rule, slope, step, loss, losses, threads)
 
     def _score(self, output: Array, target: Array) -> tuple[float, Array | None]:
         """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
@@ -235,44 +256,38 @@ class LayerwiseLearner(InterpretedLearner):
             for layer in self.layers:  # backward needs a forward of the caller's
                 layer._kept = None
 
-    def _step(
-        self,
-        training: None,
-        x: Array,
-        y: Array,
-        rows: NDArray[np.int64] | None,
-        rule: Any,
-        step: int,
-        losses: NDArray[np.float64],
-        threads: int,
-    ) -> float:
+    def _propagate(
+        self, training: None, x: Array, rows: NDArray[np.int64] | None, threads: int
+    ) -> Array | None:
         """As in the base class; each layer decides for itself on how many of so many threads."""
-        loss = self._propagate(x, y, rows, threads)
-        if not rule.updates:
-            losses[0] = loss
-        elif math.isfinite(loss):
-            flops = ELEMENT_FLOPS * self.parameters.size
-            team = _native.started_threads(_native.worthwhile_threads(threads, flops), flops)
-            self.native.update(self.parameters, self.gradients, self.state, rule, step, loss, losses, team)
-        return loss
-
-    def _propagate(self, x: Array, y: Array, rows: NDArray[np.int64] | None, threads: int) -> float:
-        """The loss of a batch, and its derivatives into ``gradients``; NaN where a number is not finite."""
-        a, target = self._gather(x, rows), self._gather(y, rows)
-        if not (_check.is_finite(a, self.dtype) and _check.is_finite(target, self.dtype)):
-            return math.nan
-        is_free = True
+        a, is_free = self._gather(x, rows), True
+        if not _check.is_finite(a, self.dtype):
+            return None
         for layer in self._scored:
             a, is_free = layer._pass(a, is_free, threads)
             if isinstance(layer, OwnLayer) and not _check.is_finite(a, self.dtype):
-                return math.nan  # an activation behind it could hide it
-        loss, delta = self._score(a if is_free else a.copy(), target)
-        if delta is None:
-            return loss
+                return None  # an activation behind it could hide it
+        return a if is_free else a.copy()
+
+    def _backpropagate(
+        self,
+        training: None,
+        slope: Array,
+        rule: Any,
+        step: int,
+        loss: float,
+        losses: NDArray[np.float64],
+        threads: int,
+    ) -> None:
         for layer in self._scored[: self._first : -1]:
-            delta = layer._backward_over(delta, threads)
-        self._scored[self._first]._backward_last(delta, threads)
-        return loss
+            slope = layer._backward_over(slope, threads)
+        self._scored[self._first]._backward_last(slope, threads)
+        if not rule.updates:
+            losses[0] = loss
+            return
+        flops = ELEMENT_FLOPS * self.parameters.size
+        team = _native.started_threads(_native.worthwhile_threads(threads, flops), flops)
+        self.native.update(self.parameters, self.gradients, self.state, rule, step, loss, losses, team)
 
     def _score(self, output: Array, target: Array) -> tuple[float, Array | None]:
         if self._scores_in_python:

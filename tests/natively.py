@@ -64,6 +64,52 @@ class Run:
     state: Array
 
 
+class Opened:
+    """A training that moves copies, between guard bands; parameters' dtype decides the arithmetic."""
+
+    def __init__(
+        self,
+        core: ModuleType,
+        case: Case,
+        parameters: Array,
+        batch_size: int,
+        batches: int,
+        rule: Rule,
+        target_columns: int,
+        threads: int,
+        *,
+        state: Array | None = None,
+        halved: bool = False,
+    ) -> None:
+        dtype = parameters.dtype
+        plan = _plan.lower(case.layers(), dtype)
+        space = plan.training_space(batch_size, target_columns, threads, halved=halved)
+        rows = rule.state_rows if state is None else len(state)
+        self.parameters, self.state = (
+            Guarded(shape, dtype) for shape in (parameters.shape, (rows, parameters.size))
+        )
+        self.parameters.array[...] = parameters
+        self.state.array[...] = 0.0 if state is None else state
+        self.gradients = Guarded(parameters.size if rule is NO_UPDATE else 0, dtype)
+        self.workspace = Guarded(space.array.shape, dtype)
+        self.workspace.array[...] = 0.0
+        self.losses = Guarded(batches, np.float64)
+        self.moved = self.gradients.array if rule is NO_UPDATE else self.parameters.array
+        loss = -1 if halved else _native.LOSSES[case.loss]
+        self.training = core.open_training(
+            fenced(space.stages), space.layout, fenced(np.arange(batch_size)), self.parameters.array,
+            self.gradients.array, self.state.array, self.workspace.array, loss, case.reduction == "sum",
+            target_columns, threads, halved,
+        )  # fmt: skip
+
+    def run(self, batches: int) -> Run:
+        """What so many batches have left behind."""
+        for guarded in (self.parameters, self.state, self.gradients, self.workspace, self.losses):
+            assert guarded.intact, "the core wrote outside of an array"
+        arrays = (self.losses, self.parameters, self.gradients, self.state)
+        return Run(batches, *(guarded.array for guarded in arrays))
+
+
 def train(
     core: ModuleType,
     case: Case,
@@ -78,32 +124,17 @@ def train(
     step: int = 0,
     threads: int = 1,
 ) -> Run:
-    """One call of the core's train on copies; parameters' dtype decides the arithmetic."""
-    dtype = parameters.dtype
-    space = _plan.lower(case.layers(), dtype).training_space(batch_size, y.size // len(y), threads)
-    rows = rule.state_rows if state is None else len(state)
-    moved, remembered = Guarded(parameters.shape, dtype), Guarded((rows, parameters.size), dtype)
-    moved.array[...] = parameters
-    remembered.array[...] = 0.0 if state is None else state
-    gradients = Guarded(parameters.size if rule is NO_UPDATE else 0, dtype)
-    workspace = Guarded(space.array.shape, dtype)
-    workspace.array[...] = 0.0
-    losses = Guarded(-(-len(order) // batch_size), np.float64)
-    training = core.open_training(
-        fenced(space.stages), space.layout, fenced(np.arange(batch_size)), moved.array, gradients.array,
-        remembered.array, workspace.array, _native.LOSSES[case.loss], case.reduction == "sum",
-        y.size // len(y), threads, False,
-    )  # fmt: skip
+    """One call of the core's train on copies."""
+    total = -(-len(order) // batch_size)
+    opened = Opened(core, case, parameters, batch_size, total, rule, y.size // len(y), threads, state=state)
     batches, kept_waiting = 0, True
-    while kept_waiting and batches < len(losses.array):  # a team breaks up on a busy machine
+    while kept_waiting and batches < total:  # a team breaks up on a busy machine
         done, kept_waiting = core.train(
-            training, gradients.array if rule is NO_UPDATE else moved.array, rule.of(core), fenced(x),
-            fenced(y), fenced(order[batches * batch_size :]), step + batches, losses.array[batches:], threads,
+            opened.training, opened.moved, rule.of(core), fenced(x), fenced(y),
+            fenced(order[batches * batch_size :]), step + batches, opened.losses.array[batches:], threads,
         )  # fmt: skip
         batches, threads = batches + done, 1
-    for guarded in (moved, remembered, gradients, workspace, losses):
-        assert guarded.intact, "the core wrote outside of an array"
-    return Run(batches, losses.array, moved.array, gradients.array, remembered.array)
+    return opened.run(batches)
 
 
 def train_in_halves(
@@ -118,31 +149,19 @@ def train_in_halves(
     threads: int,
 ) -> Run:
     """The same with the core's loss, mse or mae, between the two halves of each step."""
-    dtype = parameters.dtype
-    space = _plan.lower(case.layers(), dtype).training_space(batch_size, 1, threads, halved=True)
-    moved, remembered = Guarded(parameters.shape, dtype), Guarded((rule.state_rows, parameters.size), dtype)
-    moved.array[...], remembered.array[...] = parameters, 0.0
-    gradients = Guarded(parameters.size if rule is NO_UPDATE else 0, dtype)
-    workspace = Guarded(space.array.shape, dtype)
-    workspace.array[...] = 0.0
-    losses = Guarded(-(-len(order) // batch_size), np.float64)
-    training = core.open_training(
-        fenced(space.stages), space.layout, fenced(np.arange(batch_size)), moved.array, gradients.array,
-        remembered.array, workspace.array, -1, False, 1, threads, True,
-    )  # fmt: skip
-    for number in range(len(losses.array)):
+    batches = -(-len(order) // batch_size)
+    opened = Opened(core, case, parameters, batch_size, batches, rule, 1, threads, halved=True)
+    for number in range(batches):
         rows = fenced(order[number * batch_size : (number + 1) * batch_size])
-        output = Guarded((len(rows), case.widths[-1]), dtype)
-        assert core.propagate(training, fenced(x), rows, output.array, threads)
-        loss, slope = loss_gradient(core, case, output.array, y[rows].astype(dtype))
+        output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
+        assert core.propagate(opened.training, fenced(x), rows, output.array, threads)
+        loss, slope = loss_gradient(core, case, output.array, y[rows].astype(parameters.dtype))
         core.backpropagate(
-            training, gradients.array if rule is NO_UPDATE else moved.array, rule.of(core), slope, number,
-            loss, losses.array[number:], threads,
+            opened.training, opened.moved, rule.of(core), slope, number, loss, opened.losses.array[number:],
+            threads,
         )  # fmt: skip
         assert output.intact, "the core wrote outside of an array"
-    for guarded in (moved, remembered, gradients, workspace, losses):
-        assert guarded.intact, "the core wrote outside of an array"
-    return Run(len(losses.array), losses.array, moved.array, gradients.array, remembered.array)
+    return opened.run(batches)
 
 
 def evaluate(

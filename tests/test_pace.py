@@ -225,7 +225,7 @@ def test_an_evaluation_leaves_a_team_that_is_slower(slow_team, monkeypatch, name
 @pytest.mark.parametrize("own", ["loss", "layer"])
 def test_steps_in_python_leave_a_team_that_is_slower(slow_team, monkeypatch, own):
     calls, slow = slow_team
-    kind = interpreted.LayerwiseLearner if own == "layer" else interpreted.InterpretedLearner
+    kind = interpreted.InterpretedLearner
     monkeypatch.setattr(kind, "_step", slow(kind._step, -1))
 
     class Same(bp.Layer):
