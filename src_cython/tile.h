@@ -40,12 +40,14 @@ enum { ROW_VECTORS = 8 };
 /* Rows of weights that one row's update takes together. */
 enum { DESCENT_ROWS = 4 };
 
-/* Whether a tail's mask costs a product nothing; in AVX2 it takes a register that the tile has none to spare for. */
+/* Whether the last of so many vectors is moved through a mask where the columns end within it.  Else it is moved back
+ * to end with them: what it has in common with the vector before it is computed twice, to the same bits. */
 #if defined(SIMD_AVX512)
-enum { TAILS_ARE_FREE = 1 };
-#else
-enum { TAILS_ARE_FREE = 0 };
+enum { MASKS_ARE_FREE = 1 };
+#else /* a mask takes a register that the tile has none to spare for, or is moved lane by lane */
+enum { MASKS_ARE_FREE = 0 };
 #endif
+#define IS_MASKED(vectors) (MASKS_ARE_FREE || (vectors) == 1)
 
 enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
@@ -119,18 +121,28 @@ SIMD_INLINE vec FN(tile_epilogue)(int epilogue, vec c, vec y) {
     }
 }
 
-/* rows, vectors, whole and ahead are constants wherever this is expanded, so that `c` is registers and nothing else. */
-SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole, const int ahead, const product *p,
+/* Where the last vector begins: at the end of the columns, unless a mask or what comes behind them makes it whole. */
+SIMD_INLINE ptrdiff_t FN(last_vector)(const int vectors, const product *p, int n) {
+    return IS_MASKED(vectors) || p->padded ? (vectors - 1) * LANES : n - LANES;
+}
+
+/* rows, vectors, masks and ahead are constants wherever this is expanded, so that `c` is registers and nothing else. */
+SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int masks, const int ahead, const product *p,
                              real_t *out, int n) {
     const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
-#define LOAD_B(from, v)                                                                                           \
-    (whole || (v) + 1 < vectors ? FN(load)((from) + (v) * LANES) : FN(load_tail)((from) + (v) * LANES, tail))
+    const ptrdiff_t last = FN(last_vector)(vectors, p, n);
+#define AT(v) ((v) + 1 < vectors ? (v) * LANES : last)
+#define LOAD(from, v)                                                                                             \
+    (masks && (v) + 1 == vectors ? FN(load_tail)((from) + AT(v), tail) : FN(load)((from) + AT(v)))
+#define STORE(to, v, value)                                                                                       \
+    if (masks && (v) + 1 == vectors) FN(store_tail)((to) + AT(v), value, tail);                                   \
+    else FN(store)((to) + AT(v), value);
     vec c[NARROW_ROWS][TILE_VECTORS];
     if (p->start) {
         SIMD_UNROLL
         for (int r = 0; r < rows; r++) {
             SIMD_UNROLL
-            for (int v = 0; v < vectors; v++) c[r][v] = LOAD_B((const real_t *)p->start + r * p->start_row, v);
+            for (int v = 0; v < vectors; v++) c[r][v] = LOAD((const real_t *)p->start + r * p->start_row, v);
         }
     } else {
         SIMD_UNROLL
@@ -147,7 +159,7 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
     for (ptrdiff_t k = p->depth; k > 0; k--) {
         vec row[TILE_VECTORS];
         SIMD_UNROLL
-        for (int v = 0; v < vectors; v++) row[v] = LOAD_B(b, v);
+        for (int v = 0; v < vectors; v++) row[v] = LOAD(b, v);
         SIMD_UNROLL
         for (int r = 0; r < rows; r++) {
             vec spread = FN(set)(a[r * a_row]);
@@ -168,12 +180,13 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int whole,
 #define STORE_ALL(epilogue)                                                                                       \
     SIMD_UNROLL                                                                                                   \
     for (int r = 0; r < rows; r++) {                                                                              \
+        vec y[TILE_VECTORS]; /* all of the row before any is overwritten */                                       \
+        SIMD_UNROLL                                                                                               \
+        for (int v = 0; v < vectors; v++)                                                                         \
+            y[v] = epilogue >= TILE_RELU_SLOPE ? LOAD((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);       \
         SIMD_UNROLL                                                                                               \
         for (int v = 0; v < vectors; v++) {                                                                       \
-            vec y = epilogue >= TILE_RELU_SLOPE ? LOAD_B((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);    \
-            vec done = FN(tile_epilogue)(epilogue, c[r][v], y);                                                   \
-            if (whole || v + 1 < vectors) FN(store)(out + r * p->c_row + v * LANES, done);                        \
-            else FN(store_tail)(out + r * p->c_row + v * LANES, done, tail);                                      \
+            STORE(out + r * p->c_row, v, FN(tile_epilogue)(epilogue, c[r][v], y[v]))                              \
         }                                                                                                         \
     }
     switch (p->epilogue) {
@@ -193,10 +206,11 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
 #define TILE(r, v)                                                                                                \
     case r * 4 + v:                                                                                               \
         if (v > TILE_VECTORS) break;                                                                              \
-        if (p->fetches && (TAILS_ARE_FREE || !whole)) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);    \
-        else if (p->fetches) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 1, p, c, n);                             \
-        else if (whole) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 0, p, c, n);                                  \
-        else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 0, p, c, n);                                             \
+        if (IS_MASKED(v) && p->fetches && (MASKS_ARE_FREE || !whole))                                             \
+            FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 1, p, c, n);                                              \
+        else if (p->fetches) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 1, p, c, n);                             \
+        else if (whole || !IS_MASKED(v)) FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 0, 0, p, c, n);                 \
+        else FN(tile_of)(r, v > TILE_VECTORS ? 1 : v, 1, 0, p, c, n);                                             \
         break;
 #define TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3)
     switch (rows * 4 + vectors) {
@@ -214,31 +228,34 @@ static void FN(tile)(const product *p, real_t *c, int rows, int n) {
 
 /* The same for a row on its own, up to ROW_VECTORS wide. Not a case of tile_of: with that the compiler made the
  * tiles of all shapes 5 % slower. */
-SIMD_INLINE void FN(row_of)(const int vectors, const int whole, const product *p, real_t *out, int n) {
+SIMD_INLINE void FN(row_of)(const int vectors, const int masks, const product *p, real_t *out, int n) {
     const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
+    const ptrdiff_t last = FN(last_vector)(vectors, p, n);
     vec c[ROW_VECTORS];
     SIMD_UNROLL
-    for (int v = 0; v < vectors; v++) c[v] = p->start ? LOAD_B((const real_t *)p->start, v) : FN(set)(0);
+    for (int v = 0; v < vectors; v++) c[v] = p->start ? LOAD((const real_t *)p->start, v) : FN(set)(0);
     const real_t *a = p->a, *b = p->b;
     for (ptrdiff_t k = p->depth; k > 0; k--, a += p->a_k, b += p->b_k) {
         vec spread = FN(set)(*a);
         SIMD_UNROLL
-        for (int v = 0; v < vectors; v++) c[v] = FN(fma)(spread, LOAD_B(b, v), c[v]);
+        for (int v = 0; v < vectors; v++) c[v] = FN(fma)(spread, LOAD(b, v), c[v]);
     }
     SIMD_UNROLL
     for (int v = 0; v < vectors; v++) {
-        vec y = p->epilogue >= TILE_RELU_SLOPE ? LOAD_B((const real_t *)p->y, v) : FN(set)(0);
-        vec done = FN(tile_epilogue)(p->epilogue, c[v], y);
-        if (whole || v + 1 < vectors) FN(store)(out + v * LANES, done);
-        else FN(store_tail)(out + v * LANES, done, tail);
+        vec y = p->epilogue >= TILE_RELU_SLOPE ? LOAD((const real_t *)p->y, v) : FN(set)(0);
+        c[v] = FN(tile_epilogue)(p->epilogue, c[v], y);
+    }
+    SIMD_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        STORE(out, v, c[v])
     }
 }
 
 static void FN(row)(const product *p, real_t *c, int n) {
 #define ROW(v)                                                                                                    \
     case v:                                                                                                       \
-        if (p->padded || n == v * LANES) FN(row_of)(v, 1, p, c, n);                                               \
-        else FN(row_of)(v, 0, p, c, n);                                                                           \
+        if (p->padded || n == v * LANES || !IS_MASKED(v)) FN(row_of)(v, 0, p, c, n);                              \
+        else FN(row_of)(v, 1, p, c, n);                                                                           \
         break;
     switch ((n + LANES - 1) / LANES) {
         ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) ROW(7) ROW(8)
@@ -246,7 +263,9 @@ static void FN(row)(const product *p, real_t *c, int n) {
     }
 #undef ROW
 }
-#undef LOAD_B
+#undef LOAD
+#undef STORE
+#undef AT
 
 /* out (rows), out_step apart, = a (rows, n) b (n): a dot product for each row, its lanes added as in exp_sum_row. */
 static void FN(dots)(real_t *out, ptrdiff_t out_step, const real_t *a, ptrdiff_t a_row, const real_t *b, ptrdiff_t rows,
