@@ -6,7 +6,8 @@ rows of dW alone are cut at multiples of a tile's, from the beginning of a threa
 """
 
 from fetching cimport (
-    columns_of_rows, expect, expect_nothing, fetch_meanwhile, no_memory, runs_of_memory, stretches, upcoming,
+    FETCHED_LINE, columns_of_rows, expect, expect_nothing, fetch_meanwhile, no_memory, runs_of_memory, stretches,
+    upcoming,
 )
 from real cimport (
     FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, ceil_div, dots,
@@ -45,6 +46,9 @@ cdef enum:
     # page each, and powers of two would fall into the same few sets of the caches.
     PACKED_STRIDE = 2048
     PACKED_TILES = 4  # register tiles that must use the copy to pay for it
+    OVERFLOW_TILES = 12  # or where the rows lie nearer, but are too many for the first-level cache
+    NEAR_BYTES = 32768  # of that cache; lines so far apart share the same few places in it:
+    NEAR_PERIOD = 4096
     # dW is formed and handed to the optimiser a strip at a time: parameters and optimiser state are then touched in
     # long runs, whole rows if possible: those that follow one another come ahead of need by themselves. Of dZ this many
     # bytes stay in the cache, for dW of this many columns there is room. A strip is as tall as a register tile or two,
@@ -65,8 +69,26 @@ cdef inline bint lie_apart(const real* like, ptrdiff_t row) noexcept nogil:
     return row * <ptrdiff_t>sizeof(real) >= PACKED_STRIDE
 
 
-cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t tiles) noexcept nogil:
-    return lie_apart(like, b_row) and tiles >= PACKED_TILES
+cdef inline bint overflows(const real* like, ptrdiff_t row, ptrdiff_t depth) noexcept nogil:
+    """Whether the first-level cache cannot keep a panel of so many rows, each so many elements on from the one before.
+
+    The more their distance is a power of two, the fewer it keeps.  Asked only where a panel's row is no whole lines:
+    then from the outer caches more comes than is of use, where it is whole lines none of it is wasted.
+    """
+    cdef ptrdiff_t distance = row * <ptrdiff_t>sizeof(real), width = panel_columns(like) * <ptrdiff_t>sizeof(real)
+    cdef ptrdiff_t touched = width + FETCHED_LINE, shared = min(distance & -distance, <ptrdiff_t>NEAR_PERIOD)
+    return width % FETCHED_LINE != 0 and distance > touched and depth * max(touched, shared) > NEAR_BYTES
+
+
+cdef inline bint may_pack(const real* like, ptrdiff_t b_row, ptrdiff_t depth) noexcept nogil:
+    return lie_apart(like, b_row) or overflows(like, b_row, depth)
+
+
+cdef inline bint worth_packing(const real* like, ptrdiff_t b_row, ptrdiff_t depth, ptrdiff_t tiles) noexcept nogil:
+    """Whether a panel is read better from a copy by so many register tiles."""
+    if lie_apart(like, b_row):
+        return tiles >= PACKED_TILES
+    return tiles >= OVERFLOW_TILES and overflows(like, b_row, depth)
 
 
 cdef inline bint worth_fetching(const real* like, int arrays, ptrdiff_t parameters) noexcept nogil:
@@ -110,8 +132,9 @@ cdef inline stretches panel_of(
 cdef inline stretches first_panel(
     const real* weight, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs
 ) noexcept nogil:
-    """The memory that a forward pass of so many rows begins with, unless it copies that and leaves it unforeseen."""
-    if worth_packing(weight, outputs, ceil_div(rows, TILE_ROWS)) and not tile_foresees:
+    """The memory that a forward pass of so many rows begins with, unless it copies that from afar, unforeseen."""
+    cdef bint is_far = lie_apart(weight, outputs) and worth_packing(weight, outputs, inputs, ceil_div(rows, TILE_ROWS))
+    if is_far and not tile_foresees:
         return no_memory()
     return panel_of(weight, outputs, 1, inputs, vector_cut(weight, outputs, panel_count(weight, outputs), 1))
 
@@ -123,18 +146,19 @@ cdef inline void multiply(
     """c (rows, columns) = bias + a @ b, tile by tile, with p's strides, depth and epilogue.
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
-    ``packed``, room for depth + 1 rows of a panel, a far-flung panel is copied there first.  p.padded: whether c's and
+    ``packed``, room for depth + 1 rows of a panel, it is copied there first if that pays.  p.padded: whether c's and
     y's rows go on to the end of a vector.  b_column: elements from one column of b to the next, 1 unless b is the
     transpose of a matrix without gaps and of several columns: then its panels are always copied.  ``beyond``: NULL
     where one thread works alone; else what is wanted next, or no memory.  Then the last tiles of a panel fetch the
-    next one, or else that.  A panel that will be copied is fetched wherever `tile_foresees`, and nowhere else.
+    next one, or else that.  One that will be copied from afar is fetched wherever `tile_foresees`, and nowhere else.
     p.b_k and p.padded are overwritten.
     """
     cdef ptrdiff_t panels = panel_count(c, columns), b_k = p.b_k, right = 0
     cdef ptrdiff_t panel, tiles, tile, left, top, bottom, width, height, longer
     cdef bint transposes = b_column != 1
-    cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, ceil_div(rows, TILE_ROWS))
-    cdef bint fetches = tile_foresees if packs else beyond != NULL  # the next panel
+    cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, p.depth, ceil_div(rows, TILE_ROWS))
+    cdef bint is_far = transposes or packs and lie_apart(c, b_k)
+    cdef bint fetches = tile_foresees if is_far else beyond != NULL  # the next panel
     cdef upcoming wanted
     if rows == 0:  # a thread more than there are rows
         return
@@ -304,7 +328,7 @@ cdef inline void dense_weight_strip(
 
 cdef inline ptrdiff_t forward_packing(const real* like, ptrdiff_t inputs, ptrdiff_t outputs) noexcept nogil:
     """Elements a thread needs for the panel that a forward pass packs."""
-    return (inputs + 1) * panel_columns(like) if lie_apart(like, outputs) else 0
+    return (inputs + 1) * panel_columns(like) if may_pack(like, outputs, inputs) else 0
 
 
 cdef inline ptrdiff_t backward_packing(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
@@ -316,6 +340,6 @@ cdef inline ptrdiff_t strip_packing(
     const real* like, ptrdiff_t batch, ptrdiff_t outputs, ptrdiff_t dz_row
 ) noexcept nogil:
     """Elements a thread needs for the panels of dZ's share in a strip."""
-    if not lie_apart(like, dz_row):
+    if not may_pack(like, dz_row, batch):
         return 0
     return batch * (ceil_div(outputs, strip_count(like, batch, outputs)) + 2 * lanes(like))

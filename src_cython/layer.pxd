@@ -4,7 +4,7 @@ No thread needs what another forms, so that they never meet.  However many rows 
 """
 
 from dense cimport (
-    STRIP_ELEMENTS, backward_packing, cut, dense_forward, dense_weight_strip, lie_apart, multiply,
+    STRIP_ELEMENTS, backward_packing, cut, dense_forward, dense_weight_strip, lie_apart, may_pack, multiply,
     pack_panels, strip_count, strip_packing, strip_tiles, vector_cut, worth_copying, worth_multiplying, worth_packing,
 )
 from fetching cimport stretches, upcoming
@@ -56,7 +56,7 @@ cdef inline void layer_forward(
     ptrdiff_t outputs, int thread, int team,
 ) noexcept nogil:
     """A thread's part of Z = X W + b."""
-    cdef part own = part_of(z, rows, outputs, lie_apart(z, outputs), thread, team), block
+    cdef part own = part_of(z, rows, outputs, may_pack(z, outputs, inputs), thread, team), block
     cdef ptrdiff_t number
     for number in range(block_count(own.bottom - own.top)):
         block = block_of(&own, number)
@@ -121,7 +121,7 @@ cdef inline void add_weight_gradient(
     ptrdiff_t outputs, ptrdiff_t strips, bint adds,
 ) noexcept nogil:
     """dW (inputs, outputs) = X^T dZ of a block of rows, or dW += that, in so many strips of columns."""
-    cdef ptrdiff_t strip, left, right = 0, columns, top, height, stride, together, dz_row, strip_row
+    cdef ptrdiff_t strip, left, right = 0, columns, tiles, top, height, stride, together, dz_row, strip_row
     cdef real* copied = scratch + STRIP_ELEMENTS
     cdef real* packed = copied + copied_size(x, rows, x_row)
     cdef const real* strip_dz
@@ -130,7 +130,8 @@ cdef inline void add_weight_gradient(
         left, right = right, vector_cut(x, outputs, strips, strip + 1)
         columns = right - left
         strip_dz, dz_row = dz + left, outputs
-        if columns >= lanes(x) and worth_packing(x, outputs, ceil_div(inputs, TILE_ROWS)):  # else it may be turned
+        tiles = ceil_div(inputs, TILE_ROWS)
+        if columns >= lanes(x) and worth_packing(x, outputs, rows, tiles):  # else it may be turned
             pack_panels(packed, strip_dz, outputs, rows, columns)
             strip_dz, dz_row = packed, 0
         stride, top = strip_tiles(columns) * TILE_ROWS, 0

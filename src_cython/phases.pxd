@@ -353,7 +353,7 @@ cdef inline void update_parameters(
             if first == 0:
                 sum_rows(scratch, dz, dz_row, batch.size, right - left)
                 apply_gradient(job, rule, scratch, s.bias + left, right - left)
-            if right - left >= lanes(x) and worth_packing(x, dz_row, last - first):  # else it may be turned
+            if right - left >= lanes(x) and worth_packing(x, dz_row, batch.size, last - first):  # else it may be turned
                 pack_panels(packed, dz, dz_row, batch.size, right - left)
                 dz, dz_row = packed, 0
             # whether a next stage's operands are asked for, half of which the other threads have

@@ -100,6 +100,10 @@ LARGE = {
     "few_rows": (Case(((20, 300), "tanh", (300, 2200), "relu", (2200, 3)), "mse"), 6),
     "strips": (Case(((40, 600), "relu", (600, 1)), "mse"), 110),
     "last_in_strips": (Case(((300, 100), "tanh", (100, 300)), "mse"), 512),
+    "beyond_the_first_cache": (
+        Case(((300, 130), "relu", (130, 64), "tanh", (64, 3), "softmax"), "cross_entropy"),
+        220,
+    ),
     "one_output": (Case(((2, 98_305), "relu", (98_305, 1)), "mse"), 72),
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -64,6 +65,15 @@ class Run:
     state: Array
 
 
+@contextmanager
+def in_use(core: ModuleType) -> Iterator[None]:
+    """Plans leave room for what this core packs."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_native, "core", core)
+        patched.setattr(_native, "kernels", _native.kernels.__wrapped__)  # without its cache
+        yield
+
+
 class Opened:
     """A training that moves copies, between guard bands; parameters' dtype decides the arithmetic."""
 
@@ -83,7 +93,8 @@ class Opened:
     ) -> None:
         dtype = parameters.dtype
         plan = _plan.lower(case.layers(), dtype)
-        space = plan.training_space(batch_size, target_columns, threads, halved=halved)
+        with in_use(core):
+            space = plan.training_space(batch_size, target_columns, threads, halved=halved)
         rows = rule.state_rows if state is None else len(state)
         self.parameters, self.state = (
             Guarded(shape, dtype) for shape in (parameters.shape, (rows, parameters.size))
@@ -170,7 +181,8 @@ def evaluate(
     """Output and summed loss of some rows."""
     plan = _plan.lower(case.layers(), parameters.dtype)
     target_columns = 0 if y is None else y.size // len(y)
-    space = plan.evaluation_space(len(rows), target_columns, threads)
+    with in_use(core):
+        space = plan.evaluation_space(len(rows), target_columns, threads)
     output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
     workspace = Guarded(space.array.shape, parameters.dtype)
     evaluation = core.open_evaluation(

@@ -47,13 +47,13 @@ def test_a_data_set_is_copied_where_the_numbers_of_a_row_lie_far_apart_and_nowhe
     y = rng.integers(0, 10, len(x))
     net, plain = (CASES["digits"].network("float32") for _ in range(2))
     tracemalloc.start()
-    net.fit(x, y, batch_size=500)
+    net.fit(x, y, batch_size=200)
     net.evaluate(x, y)
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (x.nbytes < peak) == copies
     assert kept < x.nbytes
-    plain.fit(x.tolist(), y, batch_size=500)
+    plain.fit(x.tolist(), y, batch_size=200)
     assert same_bits(net.parameters, plain.parameters)
 
 
