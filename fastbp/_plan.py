@@ -35,6 +35,7 @@ FEW_BYTES, PART_ROWS, LARGE_PART_ROWS = 64 * 1024, 128, 256
 # Rows of an evaluation that go through the layers together: more where they share the packing of a matrix.
 EVALUATION_BLOCK, PACKED_EVALUATION_BLOCK = 64, 256
 IN_PYTHON = -1  # the kind of a stage that the core does not know
+STATE_FLOPS = 16  # that take as long as the update of a number of optimiser state, roughly; Adam keeps two
 PYTHON_FLOPS = 100  # an element that such a stage gives: it decides on slices and threads, roughly
 
 
@@ -99,9 +100,9 @@ class Plan:
         """A column of `stages`."""
         return self.stages[:, _native.STAGE_FIELDS.index(name)]
 
-    def step_flops(self, batch_size: int) -> int:
-        """Flops of one training step."""
-        return batch_size * self.flops_per_row
+    def step_flops(self, batch_size: int, updated: int = 0) -> int:
+        """Flops of one training step, and as many as take as long as updating so much optimiser state."""
+        return batch_size * self.flops_per_row + STATE_FLOPS * updated
 
     @property
     def row_bytes(self) -> int:
@@ -112,9 +113,9 @@ class Plan:
         """Flops of a forward pass, a third of a step's."""
         return rows * self.flops_per_row // 3
 
-    def training_threads(self, batch_size: int, cap: int) -> int:
+    def training_threads(self, batch_size: int, cap: int, updated: int = 0) -> int:
         """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
-        return _native.worthwhile_threads(cap, self.step_flops(batch_size))
+        return _native.worthwhile_threads(cap, self.step_flops(batch_size, updated))
 
     def evaluation_threads(self, rows: int, cap: int) -> int:
         """How many threads an evaluation of so many rows is worth, at most cap."""

@@ -238,8 +238,9 @@ class Learner(Evaluator):
         key = batch_size, cap, updates
         pace = self._paces.get(key)
         if pace is None:
-            guess = self.plan.step_flops(batch_size) / FIRST_RATE
-            pace = Pace(self.plan.training_threads(batch_size, cap), guess)
+            updated = self.state.size if updates else 0
+            guess = self.plan.step_flops(batch_size, updated) / FIRST_RATE
+            pace = Pace(self.plan.training_threads(batch_size, cap, updated), guess)
             if len(self._paces) == KEPT_PACES:
                 del self._paces[next(iter(self._paces))]
             self._paces[key] = pace

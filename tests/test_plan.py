@@ -7,6 +7,7 @@ import reference
 from axes import every_dtype
 from cases import CASES, Case, every_case
 
+import fastbp as bp
 from fastbp import _plan
 
 
@@ -51,6 +52,17 @@ def test_small_steps_run_on_one_thread_and_large_ones_on_all():
     assert small.training_threads(1, 8) == 1
     assert large.training_threads(1024, 8) == 8
     assert large.training_threads(1, 4) == 4  # they share the update
+
+
+def test_an_update_counts_as_work_where_it_takes_longer_than_the_products():
+    plan = _plan.lower(Case(((784, 128), "relu", (128, 10)), "mse").layers(), np.dtype(np.float32))
+    assert plan.step_flops(1, 1000) - plan.step_flops(1) == 1000 * _plan.STATE_FLOPS
+    assert plan.training_threads(1, 2) == 1
+    assert plan.training_threads(1, 2, 2 * plan.parameter_count) == 2
+    for optimizer, team in ((bp.Adam(), 2), (bp.SGD(momentum=0.9), 2), (bp.SGD(), 1)):
+        net = bp.Network(bp.mlp([784, 128, 10]), "mse", optimizer)
+        assert net._learner.pace(1, 2).team == team
+        assert net._learner.pace(1, 2, updates=False).team == 1
 
 
 @every_case
