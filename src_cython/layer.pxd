@@ -4,7 +4,7 @@ No thread needs what another forms, so that they never meet.  However many rows 
 """
 
 from dense cimport (
-    STRIP_ELEMENTS, backward_packing, cut, dense_forward, dense_weight_strip, lie_apart, may_pack, multiply,
+    STRIP_ELEMENTS, backward_packing, cut, dense_forward, dense_weight_strip, lie_apart, multiply,
     pack_panels, strip_count, strip_packing, strip_tiles, vector_cut, worth_copying, worth_multiplying, worth_packing,
 )
 from fetching cimport stretches, upcoming
@@ -56,8 +56,8 @@ cdef inline void layer_forward(
     ptrdiff_t outputs, int thread, int team,
 ) noexcept nogil:
     """A thread's part of Z = X W + b."""
-    cdef part own = part_of(z, rows, outputs, may_pack(z, outputs, inputs), thread, team), block
-    cdef ptrdiff_t number
+    cdef ptrdiff_t tiles = ceil_div(min(rows, <ptrdiff_t>BLOCK_ROWS), TILE_ROWS), number
+    cdef part own = part_of(z, rows, outputs, worth_packing(z, outputs, inputs, tiles), thread, team), block
     for number in range(block_count(own.bottom - own.top)):
         block = block_of(&own, number)
         dense_forward(
@@ -121,7 +121,8 @@ cdef inline void add_weight_gradient(
     ptrdiff_t outputs, ptrdiff_t strips, bint adds,
 ) noexcept nogil:
     """dW (inputs, outputs) = X^T dZ of a block of rows, or dW += that, in so many strips of columns."""
-    cdef ptrdiff_t strip, left, right = 0, columns, tiles, top, height, stride, together, dz_row, strip_row
+    cdef ptrdiff_t strip, left, right = 0, columns, top, height, stride, together, dz_row, strip_row
+    cdef ptrdiff_t tiles = ceil_div(inputs, TILE_ROWS)
     cdef real* copied = scratch + STRIP_ELEMENTS
     cdef real* packed = copied + copied_size(x, rows, x_row)
     cdef const real* strip_dz
@@ -130,7 +131,6 @@ cdef inline void add_weight_gradient(
         left, right = right, vector_cut(x, outputs, strips, strip + 1)
         columns = right - left
         strip_dz, dz_row = dz + left, outputs
-        tiles = ceil_div(inputs, TILE_ROWS)
         if columns >= lanes(x) and worth_packing(x, outputs, rows, tiles):  # else it may be turned
             pack_panels(packed, strip_dz, outputs, rows, columns)
             strip_dz, dz_row = packed, 0

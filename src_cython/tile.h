@@ -135,8 +135,10 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int masks,
 #define LOAD(from, v)                                                                                             \
     (masks && (v) + 1 == vectors ? FN(load_tail)((from) + AT(v), tail) : FN(load)((from) + AT(v)))
 #define STORE(to, v, value)                                                                                       \
-    if (masks && (v) + 1 == vectors) FN(store_tail)((to) + AT(v), value, tail);                                   \
-    else FN(store)((to) + AT(v), value);
+    {                                                                                                             \
+        if (masks && (v) + 1 == vectors) FN(store_tail)((to) + AT(v), value, tail);                               \
+        else FN(store)((to) + AT(v), value);                                                                      \
+    }
     vec c[NARROW_ROWS][TILE_VECTORS];
     if (p->start) {
         SIMD_UNROLL
@@ -185,9 +187,8 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int masks,
         for (int v = 0; v < vectors; v++)                                                                         \
             y[v] = epilogue >= TILE_RELU_SLOPE ? LOAD((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);       \
         SIMD_UNROLL                                                                                               \
-        for (int v = 0; v < vectors; v++) {                                                                       \
+        for (int v = 0; v < vectors; v++)                                                                         \
             STORE(out + r * p->c_row, v, FN(tile_epilogue)(epilogue, c[r][v], y[v]))                              \
-        }                                                                                                         \
     }
     switch (p->epilogue) {
     case TILE_RELU: STORE_ALL(TILE_RELU) break;
@@ -246,9 +247,7 @@ SIMD_INLINE void FN(row_of)(const int vectors, const int masks, const product *p
         c[v] = FN(tile_epilogue)(p->epilogue, c[v], y);
     }
     SIMD_UNROLL
-    for (int v = 0; v < vectors; v++) {
-        STORE(out, v, c[v])
-    }
+    for (int v = 0; v < vectors; v++) STORE(out, v, c[v])
 }
 
 static void FN(row)(const product *p, real_t *c, int n) {
