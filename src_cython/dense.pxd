@@ -72,8 +72,8 @@ cdef inline bint lie_apart(const real* like, ptrdiff_t row) noexcept nogil:
 cdef inline bint overflows(const real* like, ptrdiff_t row, ptrdiff_t depth) noexcept nogil:
     """Whether the first-level cache cannot keep a panel of so many rows, each so many elements on from the one before.
 
-    The more their distance is a power of two, the fewer it keeps.  Asked only where a panel's row is no whole lines:
-    then from the outer caches more comes than is of use, where it is whole lines none of it is wasted.
+    The larger the power of two in their distance, the fewer it keeps.  Only where a panel's row is no whole lines: then
+    more comes from the outer caches than is of use.
     """
     cdef ptrdiff_t distance = row * <ptrdiff_t>sizeof(real), width = panel_columns(like) * <ptrdiff_t>sizeof(real)
     cdef ptrdiff_t touched = width + FETCHED_LINE, shared = min(distance & -distance, <ptrdiff_t>NEAR_PERIOD)
@@ -271,6 +271,18 @@ cdef inline void pack_panels(
         )
 
 
+cdef inline void multiply_outer(
+    real* c, ptrdiff_t c_row, const real* a, const real* b, ptrdiff_t rows, ptrdiff_t columns
+) noexcept nogil:
+    """c (rows, columns) = a (rows) times b (columns): a product of depth 1, for which a tile would not pay."""
+    cdef ptrdiff_t i, j
+    cdef real factor
+    for i in range(rows):
+        factor = a[i]
+        for j in range(columns):
+            c[i * c_row + j] = factor * b[j] + 0  # as a sum that begins with 0: of -0 it makes 0
+
+
 cdef inline void dense_weight_gradient(
     real* dw, ptrdiff_t dw_row, const real* x, ptrdiff_t x_row, const real* dz, ptrdiff_t dz_row, ptrdiff_t batch,
     ptrdiff_t inputs, ptrdiff_t outputs, bint adds, upcoming* wanted,
@@ -282,6 +294,9 @@ cdef inline void dense_weight_gradient(
     """
     cdef product p
     cdef ptrdiff_t panels = panel_count(dz, outputs), right = 0, panel, tiles, tile, left, top
+    if batch == 1 and not adds:
+        multiply_outer(dw, dw_row, x, dz, inputs, outputs)
+        return
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.start, p.start_row, p.y = NULL, dw_row, NULL
     p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, FETCHES_NOTHING
