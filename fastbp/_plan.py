@@ -117,6 +117,10 @@ class Plan:
         """How many threads a step is worth, at most cap: a function of shapes, never of the clock."""
         return _native.worthwhile_threads(cap, self.step_flops(batch_size, updated))
 
+    def shared_rows(self, updated: int = 0) -> int:
+        """The fewest rows that make a step worth a second thread."""
+        return max(0, -(-(2 * _native.FLOPS_PER_THREAD - STATE_FLOPS * updated) // self.flops_per_row))
+
     def evaluation_threads(self, rows: int, cap: int) -> int:
         """How many threads an evaluation of so many rows is worth, at most cap."""
         return min(rows, _native.worthwhile_threads(cap, self.evaluation_flops(rows)))

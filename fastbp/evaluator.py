@@ -45,16 +45,17 @@ class Evaluator:
         self.loss = loss
         self.loss_code = _native.LOSSES.get(loss.name, -1)
         self.parameters: Array = _plan.aligned_zeros(plan.parameter_count, plan.dtype)
-        # Of fewer rows, neither an evaluation nor a step is worth a second thread.
-        self._lone_rows = -(-2 * _native.FLOPS_PER_THREAD // plan.step_flops(1))
+        # Of fewer rows, neither an evaluation nor a gradient is worth a second thread, nor an update.
+        self._shared_rows = self._shared_updates = plan.shared_rows()
         largest = min(EVALUATED_ROWS, -(-EVALUATED_OUTPUTS // plan.out_features))
         self.part_rows = int(min(largest, max(256, SLICE_SECONDS * FIRST_RATE / plan.step_flops(1))))
         self.kept_bytes = max(KEPT_BYTES, 4 * self.parameters.nbytes)
         self._evaluations: dict[Shape, Opened] = {}
 
-    def cap(self, threads: int | None, rows: int) -> int:
+    def cap(self, threads: int | None, rows: int, updates: bool = False) -> int:
         """The most threads that a call on so many rows may take: for few 1, without a look at the machine."""
-        if rows < self._lone_rows and (threads is None or (type(threads) is int and threads > 0)):
+        shared = self._shared_updates if updates else self._shared_rows
+        if rows < shared and (threads is None or (type(threads) is int and threads > 0)):
             return 1
         return _native.resolve_threads(threads)
 

@@ -125,7 +125,8 @@ class InterpretedLearner(Learner):
         batches = -(-rows // batch_size)
         threads = pace.threads
         if threads > 1:
-            threads = _native.started_threads(threads, self.plan.step_flops(rows))
+            flops = self.plan.step_flops(rows, batches * self.updated(rule.updates))
+            threads = _native.started_threads(threads, flops)
         for batch in range(batches):
             part = None if order is None else order[batch * batch_size : (batch + 1) * batch_size]
             loss = self._step(training, x, y, part, rule, step + batch, losses[batch:], threads)

@@ -53,6 +53,7 @@ class Learner(Evaluator):
         self.gradients: Array = _plan.aligned_zeros(count, dtype)
         slots = optimizer.slots
         self.state: Array = _plan.aligned_zeros(slots * count, dtype).reshape(slots, count)
+        self._shared_updates = self.plan.shared_rows(self.state.size)
         self.seed = seed
         self.history = History()  # of the last fit
         self.progress: Progress = (0, 0, None, 0)
@@ -217,7 +218,8 @@ class Learner(Evaluator):
         steps = -(-rows // batch_size)
         threads = pace.threads
         if threads > 1:
-            threads = _native.started_threads(threads, self.plan.step_flops(rows))
+            flops = self.plan.step_flops(rows, steps * self.updated(rule.updates))
+            threads = _native.started_threads(threads, flops)
         timed = pace.team > 1 or order is not None
         start = time.perf_counter() if timed else 0.0
         done: int
@@ -233,12 +235,16 @@ class Learner(Evaluator):
             done, hindered = done + made, made == some
         return done
 
+    def updated(self, updates: bool) -> int:
+        """How many numbers of optimiser state a step changes, if it ``updates`` anything."""
+        return self.state.size if updates else 0
+
     def pace(self, batch_size: int, cap: int, updates: bool = True) -> Pace:
         """What is known of steps of so many rows on at most ``cap`` threads."""
         key = batch_size, cap, updates
         pace = self._paces.get(key)
         if pace is None:
-            updated = self.state.size if updates else 0
+            updated = self.updated(updates)
             guess = self.plan.step_flops(batch_size, updated) / FIRST_RATE
             pace = Pace(self.plan.training_threads(batch_size, cap, updated), guess)
             if len(self._paces) == KEPT_PACES:

@@ -61,8 +61,8 @@ def test_an_update_counts_as_work_where_it_takes_longer_than_the_products():
     assert plan.training_threads(1, 2, 2 * plan.parameter_count) == 2
     for optimizer, team in ((bp.Adam(), 2), (bp.SGD(momentum=0.9), 2), (bp.SGD(), 1)):
         net = bp.Network(bp.mlp([784, 128, 10]), "mse", optimizer)
-        assert net._learner.pace(1, 2).team == team
-        assert net._learner.pace(1, 2, updates=False).team == 1
+        assert net._learner.pace(1, 2).team == net._learner.cap(2, 1, updates=True) == team
+        assert net._learner.pace(1, 2, updates=False).team == net._learner.cap(2, 1) == 1
 
 
 @every_case

@@ -117,9 +117,10 @@ def tasks():
 
 x, y = bp.datasets.load_digits()
 nets = network(), network()
-step = nets[0]._learner.plan.step_flops(64)
+learner = nets[0]._learner
+step = learner.plan.step_flops(64, learner.updated(True))
 alone = -(-_native.TEAM_FLOPS // step) - 1
-assert nets[0]._learner.plan.training_threads(64, 2) == 2 and alone > 1
+assert learner.plan.training_threads(64, 2) == 2 and alone > 1
 before, seen = tasks(), []
 for number in range(alone + 2):
     rows = slice(64 * number, 64 * number + 64)
