@@ -162,16 +162,20 @@ class Plan:
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
         width = self._padded(max(self.in_features, int(self.field("outputs").max())))
-        packs = any(self._packs(int(columns)) for columns in self.field("outputs"))
-        block = min(-(-rows // threads), PACKED_EVALUATION_BLOCK if packs else EVALUATION_BLOCK)
+        block = min(-(-rows // threads), PACKED_EVALUATION_BLOCK if self._packs() else EVALUATION_BLOCK)
         packed = self._packing(self.stages, block)
         blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
         size = threads * (blocks + packed) + self._float64(rows)
         return EvaluationSpace(size, self.dtype, width, block, packed)
 
-    def _packs(self, columns: int) -> bool:
-        """Whether panels of a matrix of so many columns are copied together before use."""
-        return bool(columns * self.dtype.itemsize >= _native.BUILD["packed_stride"])
+    def _packs(self) -> bool:
+        """Whether panels of any layer's weights are copied together before use, as the core says."""
+        scratch = _native.kernels(self.dtype).layer_scratch
+        sizes = zip(*(self.field(name).tolist() for name in ("kind", "inputs", "outputs")), strict=True)
+        return any(
+            kind == _native.STAGE_KINDS["dense"] and scratch(np.empty(shape, self.dtype), 1, False, 1) > 0
+            for kind, *shape in sizes
+        )
 
     def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
         """Elements that each thread packs matrices into, as the core says."""

@@ -11,7 +11,7 @@ from libc.string cimport memset, strchr
 from activations cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, is_elementwise
 from activations cimport activation_backward as activation_backward_row
 from activations cimport activation_forward as activation_forward_row
-from dense cimport PACKED_STRIDE, cut, forward_packing, vector_cut, worth_multiplying
+from dense cimport cut, forward_packing, vector_cut, worth_multiplying
 from evaluation cimport evaluate_rows, evaluation
 from fetching cimport FETCHED_LINE
 from layer cimport (
@@ -71,7 +71,6 @@ BUILD = {
     "line": LINE,
     "strip": STRIP_SCRATCH,
     "clock": CLOCK_ROW,
-    "packed_stride": PACKED_STRIDE,
     "compiler": (<bytes>COMPILER).decode(),
     "flags": (<bytes>FASTBP_FLAGS).decode(),
     "openmp": openmp_version(),

@@ -8,7 +8,7 @@ from axes import every_dtype
 from cases import CASES, Case, every_case
 
 import fastbp as bp
-from fastbp import _plan
+from fastbp import _native, _plan
 
 
 @every_case
@@ -77,13 +77,15 @@ def test_workspaces_do_not_shrink_with_rows_or_threads(case, dtype):
 
 
 def test_an_evaluation_takes_taller_blocks_where_rows_share_the_packing_of_a_matrix():
-    def block(columns, rows, threads=1, dtype=np.float32):
-        case = Case(((16, columns), "relu", (columns, 10)), "mse")
+    def block(columns, rows, threads=1, dtype=np.float32, features=16):
+        case = Case(((features, columns), "relu", (columns, 10)), "mse")
         return _plan.lower(case.layers(), np.dtype(dtype)).evaluation_space(rows, 0, threads).block
 
     assert block(511, 2048) == block(255, 2048, dtype=np.float64) == 64
     assert block(512, 2048) == block(256, 2048, dtype=np.float64) == 256
     assert block(512, 100, 3) == 34  # a thread's share at the most
+    packs = _native.core.layer_scratch(np.empty((784, 128), np.float32), 1, False, 1) > 0  # on some levels
+    assert block(128, 2048, features=784) == (256 if packs else 64)
 
 
 @every_case
