@@ -239,7 +239,7 @@ class Network:
         """
         learner = self._learner
         data, target = learner.pair(x, y)
-        return learner.update(data, target, learner.cap(threads, len(data), True))
+        return learner.update(data, target, learner.cap(threads, len(data), updates=True))
 
     def loss_and_gradient(
         self, x: ArrayLike, y: ArrayLike, threads: int | None = None
