@@ -125,8 +125,7 @@ class InterpretedLearner(Learner):
         batches = -(-rows // batch_size)
         threads = pace.threads
         if threads > 1:
-            flops = self.plan.step_flops(rows, batches * self.updated(rule.updates))
-            threads = _native.started_threads(threads, flops)
+            threads = self.started(threads, rows, batches, rule.updates)
         for batch in range(batches):
             part = None if order is None else order[batch * batch_size : (batch + 1) * batch_size]
             loss = self._step(training, x, y, part, rule, step + batch, losses[batch:], threads)

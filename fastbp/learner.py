@@ -218,8 +218,7 @@ class Learner(Evaluator):
         steps = -(-rows // batch_size)
         threads = pace.threads
         if threads > 1:
-            flops = self.plan.step_flops(rows, steps * self.updated(rule.updates))
-            threads = _native.started_threads(threads, flops)
+            threads = self.started(threads, rows, steps, rule.updates)
         timed = pace.team > 1 or order is not None
         start = time.perf_counter() if timed else 0.0
         done: int
@@ -238,6 +237,10 @@ class Learner(Evaluator):
     def updated(self, updates: bool) -> int:
         """How many numbers of optimiser state a step changes, if it ``updates`` anything."""
         return self.state.size if updates else 0
+
+    def started(self, threads: int, rows: int, steps: int, updates: bool) -> int:
+        """``threads`` for so many steps; 1 while such calls so far would not pay for starting a team."""
+        return _native.started_threads(threads, self.plan.step_flops(rows, steps * self.updated(updates)))
 
     def pace(self, batch_size: int, cap: int, updates: bool = True) -> Pace:
         """What is known of steps of so many rows on at most ``cap`` threads."""
