@@ -6,9 +6,9 @@
  * every reduction adds a GROUP of lanes that does not depend on the width of the vector, in one fixed tree.
  *
  * A tail is the first n lanes of a vector: load_tail and keep put 0 into the others, load_over leaves a's there.
- * lookup(table, place) reads a table of 8 numbers in every lane, at the place that the last three bits of an image
- * make: a whole number once 1.5 * 2^23 is added. leading_place(x) has the exponent's last two bits and the mantissa's
- * first there: 0 to 7 for x = 2, 3, 4, 6, 8, 12, 16, 24 and what lies above each. leading(x) is that x.
+ * leading(x) has of x the exponent and the mantissa's first two bits; lookup(table, x) reads a table of 8 numbers in
+ * every lane, at the place that the last three of these make: 0 to 7 for 8, 10, 12, 14, 4, 5, 6, 7 and what lies above
+ * each.
  * max(a, b) is a > b ? a : b and min(a, b) is a < b ? a : b: where one is NaN the second operand comes back.
  */
 #ifndef FASTBP_SIMD_H
@@ -47,7 +47,8 @@ enum { f32_GROUP = 16, f64_GROUP = 8 };
 /* Integer images of the numbers that take floats apart and put them together. */
 #define F32_TWO23 8388608.0f         /* 2^23: the mantissa's last bit is worth 1 */
 #define F64_TWO52 4503599627370496.0 /* 2^52 */
-#define F32_LEADING 0xffc00000u      /* sign, exponent and the mantissa's first bit */
+#define F32_LEADING 0xffe00000u      /* sign, exponent and the mantissa's first two bits ... */
+#define F32_PLACE 21                 /* ... of which the last is this one */
 
 /* ---------------------------------------------------------------------------------------- AVX-512 */
 #if defined(SIMD_AVX512)
@@ -99,14 +100,10 @@ SIMD_INLINE f32_vec f32_mantissa(f32_vec a) { /* mantissa of a > 0, in [1, 2) */
 SIMD_INLINE f32_vec f32_leading(f32_vec x) {
     return _mm512_and_ps(x, _mm512_castsi512_ps(_mm512_set1_epi32((int)F32_LEADING)));
 }
-SIMD_INLINE f32_vec f32_leading_place(f32_vec x) {
-    return _mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(x), 22));
-}
-SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec place) { /* the table twice, as the next bit is any */
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) { /* the table twice, as the next bit is any */
     const f32_vec twice = _mm512_broadcast_f32x8(_mm256_loadu_ps(table));
-    return _mm512_permutexvar_ps(_mm512_castps_si512(place), twice);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(_mm512_castps_si512(x), F32_PLACE), twice);
 }
-SIMD_INLINE int f32_all_below(f32_vec a, f32_vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) == 0xffff; }
 
 SIMD_INLINE f64_tail f64_tail_of(int n) { return (f64_tail)((1u << n) - 1u); }
 SIMD_INLINE f64_vec f64_load(const double *p) { return _mm512_loadu_pd(p); }
@@ -207,14 +204,8 @@ SIMD_INLINE f32_vec f32_mantissa(f32_vec a) {
 SIMD_INLINE f32_vec f32_leading(f32_vec x) {
     return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32((int)F32_LEADING)));
 }
-SIMD_INLINE f32_vec f32_leading_place(f32_vec x) {
-    return _mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(x), 22));
-}
-SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec place) {
-    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), _mm256_castps_si256(place));
-}
-SIMD_INLINE int f32_all_below(f32_vec a, f32_vec b) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) == 0xff;
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) {
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), _mm256_srli_epi32(_mm256_castps_si256(x), F32_PLACE));
 }
 
 SIMD_INLINE f64_tail f64_tail_of(int n) {
@@ -284,26 +275,21 @@ SIMD_INLINE f32_vec f32_fma(f32_vec a, f32_vec b, f32_vec c) {
 SIMD_INLINE f64_vec f64_fma(f64_vec a, f64_vec b, f64_vec c) {
     return (f64_vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
-SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec place) { /* byte by byte */
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) { /* byte by byte */
     const uint8x16x2_t bytes = {{vld1q_u8((const uint8_t *)table), vld1q_u8((const uint8_t *)table + 16)}};
-    const uint32x4_t last = vandq_u32((uint32x4_t)place, vdupq_n_u32(7));
+    const uint32x4_t last = vandq_u32(vshrq_n_u32((uint32x4_t)x, F32_PLACE), vdupq_n_u32(7));
     return (f32_vec)vqtbl2q_u8(bytes, (uint8x16_t)vmlaq_n_u32(vdupq_n_u32(0x03020100), last, 0x04040404));
 }
 #else
 #define SIMD_NAME "128-bit vectors"
 SIMD_INLINE f32_vec f32_fma(f32_vec a, f32_vec b, f32_vec c) { return a * b + c; }
 SIMD_INLINE f64_vec f64_fma(f64_vec a, f64_vec b, f64_vec c) { return a * b + c; }
-SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec place) {
-    const f32_bits last = (f32_bits)place & 7;
+SIMD_INLINE f32_vec f32_lookup(const float *table, f32_vec x) {
+    const f32_bits last = (f32_bits)x >> F32_PLACE & 7;
     return (f32_vec){table[last[0]], table[last[1]], table[last[2]], table[last[3]]};
 }
 #endif
 SIMD_INLINE f32_vec f32_leading(f32_vec x) { return (f32_vec)((f32_bits)x & (int32_t)F32_LEADING); }
-SIMD_INLINE f32_vec f32_leading_place(f32_vec x) { return (f32_vec)((f32_bits)x >> 22); }
-SIMD_INLINE int f32_all_below(f32_vec a, f32_vec b) {
-    const f32_bits below = a < b;
-    return (below[0] & below[1] & below[2] & below[3]) != 0;
-}
 
 /* Both types by the compiler's own vector arithmetic; a mask is -1 or 0 in every lane. */
 #define SIMD_128(P, real, LANES, SIGN, SHIFT, FRACTION, ONE, MAGIC)                                               \
@@ -397,9 +383,7 @@ SIMD_1(f32, float, uint32_t, 0x80000000u, 23, 0x007fffffu, 1.0f, F32_TWO23)
 SIMD_1(f64, double, uint64_t, 0x8000000000000000u, 52, 0x000fffffffffffffu, 1.0, F64_TWO52)
 #undef SIMD_1
 SIMD_INLINE float f32_leading(float x) { return f32_of(f32_image(x) & F32_LEADING); }
-SIMD_INLINE float f32_leading_place(float x) { return f32_of(f32_image(x) >> 22); }
-SIMD_INLINE float f32_lookup(const float *table, float place) { return table[f32_image(place) & 7]; }
-SIMD_INLINE int f32_all_below(float a, float b) { return a < b; }
+SIMD_INLINE float f32_lookup(const float *table, float x) { return table[f32_image(x) >> F32_PLACE & 7]; }
 #endif
 
 /* ------------------------------------------------------------------------ reductions in one fixed tree */
