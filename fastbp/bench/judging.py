@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastbp.bench.baseline import Baseline
 from fastbp.bench.rivals import RIVALS, Contender, Fastbp, Trained
 from fastbp.bench.rows import Effort, Result, Row, Task
-from fastbp.bench.timing import Job, fill, repetitions, seconds_of
+from fastbp.bench.timing import TURN_SECONDS, Job, fill, repetitions, seconds_of
 from fastbp.bench.workloads import WORKLOADS, Problem, Workload, make_problem
 
 COMPARED_ROWS = 512
@@ -72,10 +72,10 @@ def contenders(rivals: Sequence[str]) -> dict[str, Make]:
     return {"fastbp": Fastbp, **{RIVALS[key].name: RIVALS[key].make for key in rivals}}
 
 
-def training_job(contender: Trained, steps: int) -> Job:
-    """A job that trains from the starting point for about a turn and gives the seconds of one step."""
+def training_job(contender: Trained, steps: int, seconds: float = TURN_SECONDS) -> Job:
+    """A job that trains from the starting point for about so long and gives the seconds of one step."""
     contender.restart()
-    epochs = repetitions(contender.train)
+    epochs = repetitions(contender.train, seconds)
 
     def job() -> float:
         contender.restart()

@@ -19,6 +19,7 @@ from fastbp.bench.workloads import Problem
 GOAL = 0.95  # of the time that None takes is what the better of one thread and all may take at the least
 CROWDED = ("digits", "grid160", "mnist")
 NETWORKS_A_CORE = 2
+CROWD_SECONDS = 0.3  # of a turn: its beginning and its end, when not all are at work, are no crowd
 
 
 def measure(task: Task) -> Iterator[Row]:
@@ -56,7 +57,7 @@ def measure_crowds(
             crowd.train(1)
             row.results[name] = judged(max(map(compare, crowd.tell("parameters"))))
             if row.results[name].agrees:
-                jobs[name] = training_job(crowd, size * problem.workload.steps)
+                jobs[name] = training_job(crowd, size * problem.workload.steps, CROWD_SECONDS)
         return fill(row, jobs, task.effort)
 
 
