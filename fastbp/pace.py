@@ -15,7 +15,8 @@ SLICE_SECONDS = 0.05  # what a native call lasts: Ctrl-C answers at once, the ca
 GROWTH = 8  # times as many steps as in the call before, at the most: the first calls cannot know the pace
 WINDOW_SECONDS = 0.001  # at least, of calls that are looked at together
 # Windows of a trial of one thread, and of a team: its threads have slept, and may begin on one processor.
-ALONE_WINDOWS, TEAM_WINDOWS = 2, 8
+# Beside other programs a step of theirs may take 10 ms: after so many seconds a few windows tell as much.
+ALONE_WINDOWS, TEAM_WINDOWS, TRIAL_SECONDS = 2, 8, 0.02
 # Seconds of work until a trial: at first and when one has changed something; so many times more when one has
 # not; at last, unless trials would be more than a share of the work.
 FIRST_TRIAL, PATIENCE, LAST_TRIAL, TRIAL_SHARE = 0.01, 10, 0.2, 0.01
@@ -71,7 +72,8 @@ class Pace:
         self._least = min(self._least, self._seconds / self._steps)
         self._seconds, self._steps = 0.0, 0
         if self._trying:
-            if hindered or self._windows >= (ALONE_WINDOWS if self.threads == 1 else TEAM_WINDOWS):
+            few = self.threads == 1 or -self._left > TRIAL_SECONDS
+            if hindered or self._windows >= (ALONE_WINDOWS if few else TEAM_WINDOWS):
                 self._decide()
         elif hindered or (self._left < 0.0 and self._windows > 1 and (self._tries or self.threads == 1)):
             self._try(self._step if hindered else self._least)

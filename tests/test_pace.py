@@ -107,6 +107,18 @@ def test_a_team_that_is_slow_to_wake_is_judged_by_its_fastest_window(clock):
     assert spent[1] < 0.05 * spent[TEAM]
 
 
+def test_a_trial_of_a_team_whose_steps_are_slow_takes_few_of_them(clock):
+    paced, steps = Pace(TEAM, 1e-4), {1: 1e-4, TEAM: 0.012}
+    run(clock, paced, 1.0, steps.get)
+    spent = run(clock, paced, 20.0, steps.get)
+    assert 0.0 < spent[TEAM] < 0.05 * spent[1]
+    trial = []
+    while len(trial) < 2 or trial[-1] == TEAM or trial[-2] != TEAM:
+        trial.append(paced.threads)
+        call(clock, paced, paced.threads, paced.steps, paced.steps * steps[paced.threads])
+    assert trial.count(TEAM) == ALONE_WINDOWS
+
+
 def test_a_first_call_that_starts_the_team_is_no_reason_to_leave_it(clock):
     paced = Pace(TEAM, 1e-5)
     call(clock, paced, TEAM, 1, 0.015)
