@@ -140,7 +140,7 @@ SIMD_INLINE vec FN(tanh)(vec x) {
     vec y = FN(min)(FN(set)(9.02f), FN(abs)(x)); /* tanh is 1 to the last place from there on */
     vec place = FN(fma)(y, FN(set)(1 / TANH_STEP), FN(set)(4.3f)), c = FN(sub)(FN(leading)(place), four);
     vec h = FN(fma)(c, FN(set)(-TANH_STEP), y), t = FN(lookup)(FN(tanh_table), place), square = FN(mul)(h, h);
-    vec d = FN(set)(FN(coth_terms)[3]);
+    vec d = FN(set)(FN(coth_terms)[3]); /* in one chain: `polynomial`, with another product, takes longer here */
     SIMD_UNROLL
     for (int i = 2; i >= 0; i--) d = FN(fma)(d, square, FN(set)(FN(coth_terms)[i]));
     d = FN(fma)(d, square, FN(fma)(t, h, one));
