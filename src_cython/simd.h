@@ -17,6 +17,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* In a file that includes itself once for each type: REAL is f32 or f64, FN(name) is f32_name or f64_name. */
+#define SIMD_PASTE_(a, b) a##_##b
+#define SIMD_PASTE(a, b) SIMD_PASTE_(a, b)
+#define FN(name) SIMD_PASTE(REAL, name)
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #define SIMD_INLINE static __forceinline
 #define SIMD_UNROLL

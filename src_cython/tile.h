@@ -21,7 +21,7 @@
 #ifndef REAL
 #ifndef FASTBP_TILE_H
 #define FASTBP_TILE_H
-#include "transpose.h"
+#include "panels.h"
 #include "vmath.h"
 
 /* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least.
@@ -353,49 +353,6 @@ static void FN(descend)(real_t *dx, real_t *w, const real_t *x, const real_t *z,
         else if (dx) FN(descend_rows)(DESCENT_ROWS, 1, dx + i, w + i * outputs, outputs, x + i, z, rates);
         else if (rows == 1) FN(descend_rows)(1, 0, dx, w + i * outputs, outputs, x + i, z, rates);
         else FN(descend_rows)(DESCENT_ROWS, 0, dx, w + i * outputs, outputs, x + i, z, rates);
-    }
-}
-
-/* out (n, m) = transpose of matrix (m, n), the two apart: square blocks, of which the last of a row or column lies over
- * part of the one before it, or element by element where there is no room for one. */
-static void FN(transpose)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t row, ptrdiff_t m,
-                          ptrdiff_t n) {
-    enum { BLOCK = FN(BLOCK) };
-    if (m < BLOCK || n < BLOCK) {
-        for (ptrdiff_t i = 0; i < m; i++)
-            for (ptrdiff_t j = 0; j < n; j++) out[j * out_row + i] = matrix[i * row + j];
-        return;
-    }
-    for (ptrdiff_t i = 0; i < m; i += BLOCK) {
-        const ptrdiff_t top = i < m - BLOCK ? i : m - BLOCK;
-        for (ptrdiff_t j = 0; j < n; j += BLOCK) {
-            const ptrdiff_t left = j < n - BLOCK ? j : n - BLOCK;
-            FN(transpose_block)(out + left * out_row + top, out_row, matrix + top * row + left, row);
-        }
-    }
-}
-
-/* out (depth, n) = a panel of n columns of matrix (depth, ...). Where it ends inside a vector, zeros behind it fill
- * that, and what of them lies beyond out_row the next row overwrites. */
-static void FN(pack)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth,
-                     int n) {
-    const int whole = n / LANES * LANES;
-    const FN(tail) tail = FN(tail_of)(n - whole);
-    for (ptrdiff_t k = 0; k < depth; k++, matrix += matrix_row, out += out_row) {
-        for (int j = 0; j < whole; j += LANES) FN(store)(out + j, FN(load)(matrix + j));
-        if (whole < n) FN(store)(out + whole, FN(load_tail)(matrix + whole, tail));
-    }
-}
-
-/* The same for a panel of the transpose: out (depth, whole vectors) from n rows of matrix (n, depth). Whole lines of
- * the rows are read at a time: rows a power of two apart fall into the same few sets of the first-level cache. */
-static void FN(pack_transposed)(real_t *out, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
-    enum { LINE = 64 / sizeof(real_t) };
-    const int width = (n + LANES - 1) / LANES * LANES;
-    for (ptrdiff_t k = 0; k < depth; k += LINE, matrix += LINE, out += LINE * width) {
-        const ptrdiff_t rows = depth - k < LINE ? depth - k : LINE;
-        FN(transpose)(out, width, matrix, matrix_row, n, rows);
-        for (ptrdiff_t r = 0; n < width && r < rows; r++) memset(out + r * width + n, 0, (width - n) * sizeof(real_t));
     }
 }
 

@@ -11,17 +11,13 @@
  * Infinities and NaN come out as the mathematics has them, but not from log; subnormal numbers are zero, as
  * float_mode.h has it.
  *
- * The file includes itself once for each type: REAL is f32 or f64, FN(name) is f32_name or f64_name.
+ * The file includes itself once for each type, REAL.
  */
 #ifndef REAL
 #ifndef FASTBP_VMATH_H
 #define FASTBP_VMATH_H
 #include <stddef.h>
 #include "simd.h"
-
-#define VMATH_PASTE_(a, b) a##_##b
-#define VMATH_PASTE(a, b) VMATH_PASTE_(a, b)
-#define FN(name) VMATH_PASTE(REAL, name)
 
 /* Natural logarithm of 2 in two parts: n * HIGH is exact for every exponent n. */
 #define LN2_HIGH_32 0.693359375f

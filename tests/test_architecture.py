@@ -143,7 +143,7 @@ def test_every_function_below_the_door_needs_no_gil_and_raises_nothing(path):
 RANK = {
     "core": 11, "step": 10, "partials": 9, "online": 9, "phases": 8, "evaluation": 8, "stages": 7, "layer": 7,
     "dense": 6, "activations": 6, "losses": 6, "optimizers": 6, "rows": 6, "fetching": 5,
-    "real": 4, "tile": 3, "vmath": 2, "convert": 2, "float_mode": 2, "transpose": 2, "simd": 1, "team": 1,
+    "real": 4, "tile": 3, "vmath": 2, "convert": 2, "float_mode": 2, "panels": 2, "simd": 1, "team": 1,
 }  # fmt: skip
 
 
