@@ -10,9 +10,9 @@ from fetching cimport (
     upcoming,
 )
 from real cimport (
-    FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, TILE_RELU, TILE_ROWS, TILE_STORE, ceil_div, dots,
-    lanes, multiply_row, multiply_tile, pack, pack_transposed, panel_columns, product, real, table,
-    tile_foresees, transpose,
+    FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, SHALLOW_DEPTH, TILE_RELU, TILE_ROWS, TILE_STORE,
+    ceil_div, dots, lanes, multiply_row, multiply_shallow, multiply_tile, pack, pack_transposed, panel_columns, product,
+    real, table, tile_foresees, transpose,
 )
 
 
@@ -184,6 +184,10 @@ cdef inline void multiply(
                 pack(packed, width, bias + left, 0, 1, <int>(right - left))
                 p.start = packed
         top, p.fetches = 0, FETCHES_NOTHING
+        if p.depth <= SHALLOW_DEPTH and right - left >= lanes(c):
+            p.a, p.y = a, y + left if y != NULL else NULL
+            multiply_shallow(p, c + left, rows, <int>(right - left))
+            continue
         expect_nothing(&wanted)
         if right == columns:
             if beyond != NULL:

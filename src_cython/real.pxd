@@ -24,6 +24,7 @@ cdef extern from "tile.h" nogil:
     enum: TILE_VECTORS
     enum: NARROW_ROWS
     enum: ROW_VECTORS
+    enum: SHALLOW_DEPTH
     enum: TILE_STORE
     enum: TILE_RELU
     enum: TILE_RELU_SLOPE
@@ -65,6 +66,8 @@ cdef extern from "tile.h" nogil:
     void f64_tile(const product*, double*, int, int)
     void f32_row(const product*, float*, int)
     void f64_row(const product*, double*, int)
+    void f32_shallow(const product*, float*, ptrdiff_t, int)
+    void f64_shallow(const product*, double*, ptrdiff_t, int)
     void f32_dots(float*, ptrdiff_t, const float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t)
     void f64_dots(double*, ptrdiff_t, const double*, ptrdiff_t, const double*, ptrdiff_t, ptrdiff_t)
     void f32_descend(float*, float*, const float*, const float*, float, ptrdiff_t, ptrdiff_t)
@@ -164,6 +167,13 @@ cdef inline void multiply_row(const product* p, real* c, int columns) noexcept n
         f32_row(p, c, columns)
     else:
         f64_row(p, c, columns)
+
+
+cdef inline void multiply_shallow(const product* p, real* c, ptrdiff_t rows, int columns) noexcept nogil:
+    if real is float:
+        f32_shallow(p, c, rows, columns)
+    else:
+        f64_shallow(p, c, rows, columns)
 
 
 cdef inline void dots(

@@ -2,6 +2,7 @@
  *
  *     C (m, n)  =  START + A (m, K) @ B (K, n),     m <= TILE_ROWS,  n <= TILE_VECTORS vectors
  *                                                   m <= NARROW_ROWS,  n <= 2 vectors;    m = 1,  n <= ROW_VECTORS
+ *                                  any m,  n from one vector to TILE_VECTORS,  K <= SHALLOW_DEPTH
  *
  * The others are `dots`: a dot product for each row where the result is a single column.
  *
@@ -36,6 +37,9 @@ enum { TILE_ROWS = 4, TILE_VECTORS = 2, NARROW_ROWS = 4 }; /* 8 + 2 + 1, and one
 
 /* A row on its own takes more columns: as many chains of additions as a multiply-add lasts, two at a time. */
 enum { ROW_VECTORS = 8 };
+
+/* A panel of so many rows fits the registers of all levels, beside a row of C and an element of A. */
+enum { SHALLOW_DEPTH = 4 };
 
 /* Rows of weights that one row's update takes together. */
 enum { DESCENT_ROWS = 4 };
@@ -261,6 +265,63 @@ static void FN(row)(const product *p, real_t *c, int n) {
     default: break;
     }
 #undef ROW
+}
+
+/* The same for a panel of so few rows that the registers hold all of it, while any number of A's rows pass by: tiles of
+ * so little depth take longer to be set up than to be computed.  START is one row. */
+SIMD_INLINE void FN(shallow_of)(const int depth, const int vectors, const int masks, const product *p, real_t *out,
+                                ptrdiff_t rows, int n) {
+    static const real_t zeros[TILE_VECTORS * LANES];
+    const FN(tail) tail = FN(tail_of)(n - (vectors - 1) * LANES);
+    const ptrdiff_t last = FN(last_vector)(vectors, p, n);
+    const real_t *a = p->a, *start = p->start ? p->start : zeros, *y = p->y;
+    const ptrdiff_t a_row = p->a_row, a_k = p->a_k, y_row = p->y_row, c_row = p->c_row;
+    vec b[SHALLOW_DEPTH][TILE_VECTORS];
+    SIMD_UNROLL
+    for (int k = 0; k < depth; k++) {
+        SIMD_UNROLL
+        for (int v = 0; v < vectors; v++) b[k][v] = LOAD((const real_t *)p->b + k * p->b_k, v);
+    }
+#define PASS(epilogue)                                                                                            \
+    for (; rows > 0; rows--, a += a_row, out += c_row, y += y_row) {                                              \
+        vec c[TILE_VECTORS], slope[TILE_VECTORS];                                                                 \
+        SIMD_UNROLL                                                                                               \
+        for (int v = 0; v < vectors; v++) c[v] = LOAD(start, v);                                                  \
+        SIMD_UNROLL                                                                                               \
+        for (int k = 0; k < depth; k++) {                                                                         \
+            const vec spread = FN(set)(a[k * a_k]);                                                               \
+            SIMD_UNROLL                                                                                           \
+            for (int v = 0; v < vectors; v++) c[v] = FN(fma)(spread, b[k][v], c[v]);                              \
+        }                                                                                                         \
+        SIMD_UNROLL                                                                                               \
+        for (int v = 0; v < vectors; v++) slope[v] = epilogue >= TILE_RELU_SLOPE ? LOAD(y, v) : FN(set)(0);       \
+        SIMD_UNROLL                                                                                               \
+        for (int v = 0; v < vectors; v++) STORE(out, v, FN(tile_epilogue)(epilogue, c[v], slope[v]))              \
+    }
+    switch (p->epilogue) {
+    case TILE_RELU: PASS(TILE_RELU) break;
+    case TILE_RELU_SLOPE: PASS(TILE_RELU_SLOPE) break;
+    case TILE_SIGMOID_SLOPE: PASS(TILE_SIGMOID_SLOPE) break;
+    case TILE_TANH_SLOPE: PASS(TILE_TANH_SLOPE) break;
+    case TILE_EXP_SLOPE: PASS(TILE_EXP_SLOPE) break;
+    default: PASS(TILE_STORE)
+    }
+#undef PASS
+}
+
+static void FN(shallow)(const product *p, real_t *c, ptrdiff_t rows, int n) {
+#define SHALLOW(depth, v)                                                                                         \
+    case (depth) * 4 + (v):                                                                                       \
+        if ((v) <= TILE_VECTORS)                                                                                  \
+            FN(shallow_of)(depth, (v) > TILE_VECTORS ? 1 : (v), MASKS_ARE_FREE, p, c, rows, n);                   \
+        break;
+#define SHALLOWS(depth) SHALLOW(depth, 1) SHALLOW(depth, 2) SHALLOW(depth, 3)
+    switch (p->depth * 4 + (n + LANES - 1) / LANES) {
+        SHALLOWS(1) SHALLOWS(2) SHALLOWS(3) SHALLOWS(4)
+    default: break;
+    }
+#undef SHALLOWS
+#undef SHALLOW
 }
 #undef LOAD
 #undef STORE
