@@ -45,6 +45,7 @@ cdef enum:
     # Bytes from one row of B to the next from which a panel is copied together before use: the rows would lie on a
     # page each, and powers of two would fall into the same few sets of the caches.
     PACKED_STRIDE = 2048
+    PACKED_ROWS = 8  # that panels are copied by where their rows have lines in common
     PACKED_TILES = 4  # register tiles that must use the copy to pay for it
     OVERFLOW_TILES = 12  # or where the rows lie nearer, but are too many for the first-level cache
     NEAR_BYTES = 32768  # of that cache; lines so far apart share the same few places in it:
@@ -106,6 +107,29 @@ cdef inline ptrdiff_t whole_vectors(const real* like, ptrdiff_t columns) noexcep
     return ceil_div(columns, lanes(like)) * lanes(like)
 
 
+cdef inline ptrdiff_t panels_together(const real* like) noexcept nogil:
+    """How many panels of a matrix are copied together: if their rows are no whole lines, two have lines in common."""
+    return 1 if panel_columns(like) * <ptrdiff_t>sizeof(real) % FETCHED_LINE == 0 else 2
+
+
+cdef inline void pack_panels(
+    real* packed, const real* matrix, ptrdiff_t row, ptrdiff_t depth, ptrdiff_t columns
+) noexcept nogil:
+    """The panels of a block of columns one after the other, each (depth, its columns); where they have lines in common
+    a few rows of all at a time."""
+    cdef ptrdiff_t panels = panel_count(matrix, columns), top = 0, rows, panel, left, right, width
+    cdef ptrdiff_t most = PACKED_ROWS if panels_together(matrix) > 1 else depth
+    while top < depth:
+        rows, right = min(most, depth - top), 0
+        for panel in range(panels):
+            left, right = right, vector_cut(matrix, columns, panels, panel + 1)
+            width = whole_vectors(matrix, right - left)
+            pack(
+                packed + depth * left + top * width, width, matrix + top * row + left, row, rows, <int>(right - left)
+            )
+        top += rows
+
+
 cdef inline void multiply_single(
     product* p, const real* b, real* c, const real* bias, const real* y, ptrdiff_t columns
 ) noexcept nogil:
@@ -146,9 +170,9 @@ cdef inline void multiply(
     """c (rows, columns) = bias + a @ b, tile by tile, with p's strides, depth and epilogue.
 
     Panels of columns outside, rows inside: a panel of b stays in the caches while the rows of a pass by.  With
-    ``packed``, room for depth + 1 rows of a panel, it is copied there first if that pays.  p.padded: whether c's and
-    y's rows go on to the end of a vector.  b_column: elements from one column of b to the next, 1 unless b is the
-    transpose of a matrix without gaps and of several columns: then its panels are always copied.  ``beyond``: NULL
+    ``packed``, see `forward_packing`, it is copied there first if that pays, alone or with the next.  p.padded: whether
+    c's and y's rows go on to the end of a vector.  b_column: elements from one column of b to the next, 1 unless b is
+    the transpose of a matrix without gaps and of several columns: then its panels are always copied.  ``beyond``: NULL
     where one thread works alone; else what is wanted next, or no memory.  Then the last tiles of a panel fetch the
     next one, or else that.  One that will be copied from afar is fetched wherever `tile_foresees`, and nowhere else.
     p.b_k and p.padded are overwritten.
@@ -158,7 +182,9 @@ cdef inline void multiply(
     cdef bint transposes = b_column != 1
     cdef bint packs = transposes or packed != NULL and worth_packing(c, b_k, p.depth, ceil_div(rows, TILE_ROWS))
     cdef bint is_far = transposes or packs and lie_apart(c, b_k)
-    cdef bint fetches = tile_foresees if is_far else beyond != NULL  # the next panel
+    cdef bint fetches = tile_foresees if is_far else beyond != NULL  # what follows of b
+    cdef ptrdiff_t together = panels_together(c) if packs and not transposes else 1, block = 0
+    cdef real* copied
     cdef upcoming wanted
     if rows == 0:  # a thread more than there are rows
         return
@@ -174,12 +200,14 @@ cdef inline void multiply(
         p.b = b + left
         p.start = bias + left if bias != NULL else NULL
         if packs:
-            width = whole_vectors(c, right - left)
+            width, copied = whole_vectors(c, right - left), packed + panel_columns(c)  # behind the bias
+            if panel % together == 0:
+                block = left
             if transposes:
-                pack_transposed(packed + width, b + left * b_column, b_column, p.depth, <int>(right - left))
-            else:
-                pack(packed + width, width, b + left, b_k, p.depth, <int>(right - left))
-            p.b, p.b_k = packed + width, width
+                pack_transposed(copied, b + left * b_column, b_column, p.depth, <int>(right - left))
+            elif block == left:
+                pack_panels(copied, b + left, b_k, p.depth, vector_cut(c, columns, panels, panel + together) - left)
+            p.b, p.b_k = copied + p.depth * (left - block), width
             if bias != NULL:
                 pack(packed, width, bias + left, 0, 1, <int>(right - left))
                 p.start = packed
@@ -192,9 +220,10 @@ cdef inline void multiply(
         if right == columns:
             if beyond != NULL:
                 expect(&wanted, beyond[0])
-        elif fetches:
+        elif fetches and (panel + 1) % together == 0:
             expect(&wanted, panel_of(
-                b + right * b_column, b_k, b_column, p.depth, vector_cut(c, columns, panels, panel + 2) - right
+                b + right * b_column, b_k, b_column, p.depth,
+                vector_cut(c, columns, panels, panel + 1 + together) - right,
             ))
         for tile in range(tiles):
             bottom = top + height + (tile < longer)
@@ -261,18 +290,6 @@ cdef inline ptrdiff_t strip_count(const real* like, ptrdiff_t batch, ptrdiff_t o
     cdef ptrdiff_t by_cache = ceil_div(batch * outputs * <ptrdiff_t>sizeof(real), STRIP_BYTES)
     cdef ptrdiff_t by_scratch = ceil_div(outputs, STRIP_COLUMNS - 2 * lanes(like))
     return min(max(by_cache, by_scratch), ceil_div(outputs, lanes(like)))
-
-
-cdef inline void pack_panels(
-    real* packed, const real* matrix, ptrdiff_t row, ptrdiff_t depth, ptrdiff_t columns
-) noexcept nogil:
-    """The panels of a block of columns one after the other, each (depth, its columns)."""
-    cdef ptrdiff_t panels = panel_count(matrix, columns), panel, left, right = 0
-    for panel in range(panels):
-        left, right = right, vector_cut(matrix, columns, panels, panel + 1)
-        pack(
-            packed + depth * left, whole_vectors(matrix, right - left), matrix + left, row, depth, <int>(right - left)
-        )
 
 
 cdef inline void multiply_outer(
@@ -346,8 +363,8 @@ cdef inline void dense_weight_strip(
 
 
 cdef inline ptrdiff_t forward_packing(const real* like, ptrdiff_t inputs, ptrdiff_t outputs) noexcept nogil:
-    """Elements a thread needs for the panel that a forward pass packs."""
-    return (inputs + 1) * panel_columns(like) if may_pack(like, outputs, inputs) else 0
+    """Elements a thread needs for the bias and the panels that a forward pass packs together."""
+    return (1 + inputs * panels_together(like)) * panel_columns(like) if may_pack(like, outputs, inputs) else 0
 
 
 cdef inline ptrdiff_t backward_packing(const real* like, ptrdiff_t batch, ptrdiff_t outputs) noexcept nogil:
