@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import mpmath
+import natively
 import numpy as np
 import pytest
 import reference
@@ -20,7 +21,7 @@ from axes import (
     fenced,
     same_bits,
 )
-from cases import ACTIVATIONS
+from cases import ACTIVATIONS, Case
 
 from fastbp import _native
 
@@ -134,7 +135,7 @@ def test_bits_are_the_same_on_every_level_with_fused_multiply_add(dtype, name):
 
 @functools.cache
 def whole_range(dtype):
-    """Numbers of every binary exponent and both signs, subnormals included, and a dense middle."""
+    """Numbers of every binary exponent and both signs, subnormals included, and ever denser towards 0."""
     bits = np.dtype(f"u{np.dtype(dtype).itemsize}")
     count = 1 << 16 if dtype == np.float32 else 1 << 12
     last = int(np.array(np.finfo(dtype).max).view(bits))
@@ -142,7 +143,8 @@ def whole_range(dtype):
     rng = np.random.default_rng(6)
     middle = rng.uniform(0.0, 30.0, count).astype(dtype)
     far = rng.uniform(0.0, 110.0 if dtype == np.float32 else 750.0, count).astype(dtype)
-    positive = np.concatenate([[0.0], positive, middle, far, [np.finfo(dtype).max]]).astype(dtype)
+    near = rng.uniform(0.0, 1.0, count).astype(dtype)
+    positive = np.concatenate([[0.0], positive, middle, far, near, [np.finfo(dtype).max]]).astype(dtype)
     return np.concatenate([positive, -positive])
 
 
@@ -150,6 +152,7 @@ MATHEMATICS = {
     "exp": mpmath.exp,
     "tanh": mpmath.tanh,
     "sigmoid": lambda value: 1 / (1 + mpmath.exp(-value)),
+    "softplus": lambda value: mpmath.log1p(mpmath.exp(value)),
 }
 
 
@@ -159,7 +162,10 @@ def exactly(name, dtype):
     z = whole_range(dtype).astype(np.float64)
     if dtype == np.float32:
         with np.errstate(over="ignore"):
-            truth = reference.activation_forward(name, z[:, None])[:, 0]
+            if name == "softplus":
+                truth = np.logaddexp(0, z)
+            else:
+                truth = reference.activation_forward(name, z[:, None])[:, 0]
         return truth, np.zeros_like(truth)
     with mpmath.workprec(100):
         exact = [MATHEMATICS[name](mpmath.mpf(value)) for value in z.tolist()]
@@ -170,21 +176,41 @@ def exactly(name, dtype):
     return np.array(high), np.array(low)
 
 
-@every_core
-@every_dtype
-@pytest.mark.parametrize("name", MATHEMATICS)
-def test_exp_tanh_and_sigmoid_are_within_two_ulp_over_the_whole_range(core, dtype, name):
-    z = whole_range(dtype)
-    high, low = exactly(name, dtype)
-    got = forward(core, name, z[None, :])[0].astype(np.float64)
+def error_in_ulp(got, high, low, dtype):
+    """Of numbers whose truth is high + low; infinity is right where that overflows, 0 where subnormal."""
     with np.errstate(over="ignore"):
         finite = np.isfinite(high.astype(dtype))
     assert np.isposinf(got[~finite]).all()
-    error = np.abs((got[finite] - high[finite]) - low[finite]) / ulp(high[finite], dtype)
-    error[(got[finite] == 0.0) & (np.abs(high[finite]) <= np.finfo(dtype).tiny)] = 0.0
     assert ((got == 0.0) | (np.abs(got) >= np.finfo(dtype).tiny)).all()
+    error = np.zeros_like(high)
+    error[finite] = np.abs((got[finite] - high[finite]) - low[finite]) / ulp(high[finite], dtype)
+    error[(got == 0.0) & (np.abs(high) <= np.finfo(dtype).tiny)] = 0.0
+    return error
+
+
+@every_core
+@every_dtype
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+def test_exp_tanh_and_sigmoid_are_within_two_ulp_over_the_whole_range(core, dtype, name):
+    z = whole_range(dtype)
+    error = error_in_ulp(forward(core, name, z[None, :])[0].astype(np.float64), *exactly(name, dtype), dtype)
     worst = error.argmax()
-    assert error[worst] <= tolerances.ELEMENTARY_ULP, (z[finite][worst], error[worst])
+    assert error[worst] <= tolerances.ELEMENTARY_ULP, (z[worst], error[worst])
+
+
+@every_core
+@every_dtype
+def test_the_loss_of_a_logit_is_within_its_bound_over_the_whole_range(core, dtype):
+    """Binary cross entropy with the target 0 is max(z, 0) + ln(1 + e^-|z|): up to 0 that logarithm alone."""
+    z = whole_range(dtype)
+    below = np.isfinite(z) & (z <= 0)
+    z = z[below]
+    case, target, steps = Case(((1, 1), "sigmoid"), "bce"), np.zeros(len(z), dtype), np.arange(len(z))
+    run = natively.train(core, case, np.array([1, 0], dtype), z[:, None], target, steps, 1)
+    high, low = exactly("softplus", dtype)
+    error = error_in_ulp(run.losses, high[below], low[below], dtype)
+    worst = error.argmax()
+    assert error[worst] <= tolerances.SOFTPLUS_ULP, (z[worst], error[worst])
 
 
 @every_core

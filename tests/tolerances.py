@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 # exp, tanh and sigmoid: what the project promises, in units of the last place of the exact result.
 ELEMENTARY_ULP = 2.0
+# ln(1 + e^z), of which binary cross entropy is made: an error of e^z counts up to 4/3 in its smaller units.
+SOFTPLUS_ULP = 2.1
 
 # Central differences in float64 with the step that balances both errors, eps^(1/3): truncation h^2 |f'''|
 # / 6 and rounding eps |f| / h are both about eps^(2/3) = 3.7e-11 in units of f.  The factor 300 leaves
