@@ -122,7 +122,10 @@ def test_every_float16_is_converted_exactly(dtype):
 @pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int16", "int64", "uint8"])
 def test_every_layout_of_x_and_y_gives_the_bits_of_a_plain_copy(dtype, layout, kind):
     case, rng = CASES["tanh"], np.random.default_rng(1)
-    x, y = (rng.normal(0.0, 3.0, (ROWS, 4)).astype(kind) for _ in range(2))
+    numbers = rng.normal(0.0, 3.0, (2, ROWS, 4))
+    if kind == "uint8":  # what a negative real number becomes depends on the processor
+        numbers = np.abs(numbers)
+    x, y = numbers.astype(kind)
     arrange = LAYOUTS[layout]
     assert_same_training(arrange(x), x, arrange(y), y, dtype, case)
 
