@@ -50,7 +50,7 @@ _MOST_TEXT = 1 << 20  # bytes of a description: 5000 layers with all their setti
 _MOST_LAYERS = 5000  # a network's checks take time with the square of its layers: a second for these
 _MOST_NESTING = 6  # brackets in brackets of a description; ours has 4
 _MOST_COUNT = 2**53  # steps and epochs: what no training reaches, far from where int64 ends
-_DIRECTORY = 1 << 16  # bytes of a zip's directory; ours has 200
+_DIRECTORY = 22 + 65535  # bytes of a zip's directory, as many as of its end with a comment; ours has 200
 _PIECE = 1 << 20  # bytes read from an entry at a time
 _UNICODE_PATH_WITHOUT_NAME = b"up\x05\x00\x01"  # an extra field at which newer Pythons warn
 _PATCHED_OR_ENCRYPTED = 0x1 | 0x20 | 0x40  # flags of a zip's entry
@@ -297,6 +297,8 @@ def _read(archive: ZipFile, size: int) -> dict[str, Any]:
         claimed = max(info.file_size, info.compress_size)
         if info.file_size != info.compress_size or claimed > size:
             raise ValueError(f"{info.filename!r} in it claims {claimed} bytes, but the file has {size}")
+    if len({info.header_offset for info in infos}) < len(infos):
+        raise ValueError("two entries in it begin at the same byte")
     entries = {info.filename: info for info in infos}
     if names.count("description.npy") != 1:
         raise ValueError(f"it holds {names}, not one description.npy: it is not a {FORMAT}")

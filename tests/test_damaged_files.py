@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import random
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -208,6 +209,16 @@ def test_a_directory_that_lies_is_refused(offset, form, value, reason, entry, sa
     struct.pack_into(form, whole, place + offset, *[value] * (len(form) - 1))
     path.write_bytes(whole)
     refused(path, reason)
+
+
+@pytest.mark.parametrize(("entry", "other"), [(0, 1), (1, 0), (2, 0)])
+def test_two_entries_at_one_place_are_refused_without_a_warning(entry, other, saved):
+    path, _ = saved
+    whole = bytearray(path.read_bytes())
+    fields = [found.start() + 42 for found in re.finditer(b"PK\1\2", whole)]  # where each entry begins
+    whole[fields[entry] : fields[entry] + 4] = whole[fields[other] : fields[other] + 4]
+    path.write_bytes(whole)
+    refused(path, "two entries in it begin at the same byte")
 
 
 def test_a_directory_of_many_entries_is_refused_before_it_is_read(saved):
