@@ -133,14 +133,16 @@ softmax = Operation("softmax", "e^x / sum of e^x", _softmax, lambda y, x: (y,), 
 # Entries summed and moved
 
 
-def _sum_up(x: Array, axis: Axis, keepdims: bool) -> Any:
-    return x.sum(axis, keepdims=keepdims)
+def _sum_up(x: Array, axis: Axis, keepdims: bool) -> Array:
+    total: Array = x.sum(axis, keepdims=True)
+    return total if keepdims else total.squeeze(axis)
 
 
-def _average(x: Array, axis: Axis, keepdims: bool) -> Any:
+def _average(x: Array, axis: Axis, keepdims: bool) -> Array:
     if not x.size:
         raise ValueError("there is nothing to average")
-    return x.mean(axis, keepdims=keepdims)
+    average: Array = x.mean(axis, keepdims=True)
+    return average if keepdims else average.squeeze(axis)
 
 
 def _spread(g: Array, local: Any, shape: Shape, axis: Axis, keepdims: bool) -> Array:
