@@ -133,16 +133,19 @@ softmax = Operation("softmax", "e^x / sum of e^x", _softmax, lambda y, x: (y,), 
 # Entries summed and moved
 
 
+def _reduced(kept: Array, axis: Axis, keepdims: bool) -> Array:
+    """A sum or mean that kept its axes, without them unless they are to stay."""
+    return kept if keepdims else kept.squeeze(axis)
+
+
 def _sum_up(x: Array, axis: Axis, keepdims: bool) -> Array:
-    total: Array = x.sum(axis, keepdims=True)
-    return total if keepdims else total.squeeze(axis)
+    return _reduced(x.sum(axis, keepdims=True), axis, keepdims)
 
 
 def _average(x: Array, axis: Axis, keepdims: bool) -> Array:
     if not x.size:
         raise ValueError("there is nothing to average")
-    average: Array = x.mean(axis, keepdims=True)
-    return average if keepdims else average.squeeze(axis)
+    return _reduced(x.mean(axis, keepdims=True), axis, keepdims)
 
 
 def _spread(g: Array, local: Any, shape: Shape, axis: Axis, keepdims: bool) -> Array:
