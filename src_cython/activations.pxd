@@ -56,16 +56,16 @@ cdef inline void activation_backward(
 ) noexcept nogil:
     """One row, or any run where `is_elementwise`; dz may be da."""
     cdef ptrdiff_t i
-    cdef real dot
+    cdef real one = 1, dot  # 1 itself would be a double, and so would what it is subtracted from
     if activation == RELU:
         for i in range(n):
             dz[i] = da[i] if a[i] > 0 else 0
     elif activation == SIGMOID:
         for i in range(n):
-            dz[i] = da[i] * (a[i] * (1 - a[i]))
+            dz[i] = da[i] * (a[i] * (one - a[i]))
     elif activation == TANH:
         for i in range(n):
-            dz[i] = da[i] * (1 - a[i] * a[i])
+            dz[i] = da[i] * (one - a[i] * a[i])
     elif activation == EXP:
         for i in range(n):
             dz[i] = da[i] * a[i]

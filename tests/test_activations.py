@@ -91,6 +91,18 @@ def test_backward_is_da_times_the_derivative_at_every_size(core, dtype, threads,
 
 @every_core
 @every_dtype
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_derivative_is_computed_in_the_type_of_its_numbers(core, dtype, name):
+    """As where a dense layer's backward pass ends with it: no number is widened on the way."""
+    rng = np.random.default_rng(11)
+    a, da = rng.uniform(0.1, 0.9, (9, 37)).astype(dtype), rng.normal(size=(9, 37)).astype(dtype)
+    one = dtype(1)
+    truth = da * (a * (one - a)) if name == "sigmoid" else da * (one - a * a)
+    assert same_bits(backward(core, name, a, da), truth)
+
+
+@every_core
+@every_dtype
 @every_activation
 def test_output_may_overwrite_input(core, dtype, name):
     rng = np.random.default_rng(3)
