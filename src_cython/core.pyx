@@ -27,7 +27,7 @@ from real cimport (
 )
 from real cimport multiply_add as multiply_add_thread
 from rows cimport all_between, find_nonfinite_number, find_nonfinite_row, shuffle_rows
-from stages cimport DENSE, ELEMENTWISE, network, packing_size, stage
+from stages cimport DENSE, ELEMENTWISE, last_stage, network, packing_size, stage
 from step cimport CLOCK_ROW, backpropagate_batch, propagate_batch, train_batches
 from team cimport (
     openmp_version, team_breaks_up, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate,
@@ -146,7 +146,7 @@ cdef int open_network(network* net, const int64_t[:, ::1] stages, const real[::1
 
 cdef int check_tables(const network* net, bint scored) except -1:
     """Refuse an x, and a y where there is one, that the network cannot take."""
-    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs
+    cdef ptrdiff_t outputs = last_stage(net).outputs
     if net.x.columns != net.stages[0].inputs:
         raise ValueError(f"x has {net.x.columns} columns, but the network takes {net.stages[0].inputs}")
     if scored and net.y.rows != net.x.rows:

@@ -74,9 +74,7 @@ cdef double evaluate_table(
     check_tables(&job.net, scored)
     if scored and job.net.y.columns != opened.target_columns:
         raise ValueError(f"y has {job.net.y.columns} columns, but {opened.target_columns} were opened")
-    if not 0 <= job.offset <= job.net.x.rows - rows or (
-        output.shape[1] != job.net.stages[job.net.count - 1].outputs
-    ):
+    if not 0 <= job.offset <= job.net.x.rows - rows or output.shape[1] != last_stage(&job.net).outputs:
         raise ValueError(f"output is {rows} x {output.shape[1]}, which does not fit x and the network")
     if scored:
         values = <double*>(workspace + threads * job.share)

@@ -285,7 +285,7 @@ def propagate(Training opened not None, x, const int64_t[::1] order, output, int
     if not 1 <= order.shape[0] <= job.batch_size:
         raise ValueError(f"order has {order.shape[0]} rows, but 1 to {job.batch_size} were opened")
     job.order, job.rows, job.shared = &order[0], order.shape[0], threads > 1
-    out = one_run(output, "output", opened.itemsize, job.rows * job.net.stages[job.net.count - 1].outputs, True)
+    out = one_run(output, "output", opened.itemsize, job.rows * last_stage(&job.net).outputs, True)
     opened.propagated = 0
     team_gate_init(&gate, threads)
     team_flag_init(&nonfinite)
@@ -328,7 +328,7 @@ def backpropagate(
     """
     cdef training job = opened.job
     cdef bint single = opened.itemsize == sizeof(float)
-    cdef ptrdiff_t outputs = job.net.stages[job.net.count - 1].outputs if opened.propagated else 0
+    cdef ptrdiff_t outputs = last_stage(&job.net).outputs if opened.propagated else 0
     cdef double* counted = <double*>one_run(losses, "losses", sizeof(double), 1, True)
     cdef team_gate gate
     check_team(opened, threads)

@@ -7,7 +7,7 @@ from fetching cimport stretches
 from losses cimport loss_rows, takes_logits
 from real cimport padded, real
 from rows cimport gather_rows
-from stages cimport network, stage, stage_forward
+from stages cimport last_stage, network, stage, stage_forward
 
 
 cdef struct evaluation:
@@ -29,7 +29,7 @@ cdef inline bint evaluate_rows(
     Returns whether these rows of x are finite.
     """
     cdef const network* net = &job.net
-    cdef const stage* last = net.stages + net.count - 1
+    cdef const stage* last = last_stage(net)
     cdef bint logits = takes_logits(net.loss)
     cdef real* x
     cdef real* a

@@ -10,7 +10,7 @@ from losses cimport loss_scale, sum_in_order, takes_logits
 from optimizers cimport SGD
 from phases cimport STRIP_SCRATCH, forward_rows, gather_batch, mini_batch, mini_batch_at, score_rows, training
 from real cimport descend, real
-from stages cimport DENSE, network, stage
+from stages cimport DENSE, last_stage, network, stage
 
 
 cdef inline bint descends_row_by_row(const training* job, int team) noexcept nogil:
@@ -45,7 +45,7 @@ cdef inline void descend_row(
 cdef inline ptrdiff_t train_row_by_row(const training* job, real* workspace) noexcept nogil:
     """Every batch of the call where each is one row and one thread does all; returns the batches done."""
     cdef const network* net = &job.net
-    cdef double scale = loss_scale(net.loss, job.summed, 1, net.stages[net.count - 1].outputs)
+    cdef double scale = loss_scale(net.loss, job.summed, 1, last_stage(net).outputs)
     cdef double* loss = <double*>(workspace + job.values)
     cdef real* packed = workspace + job.scratch + STRIP_SCRATCH
     cdef mini_batch batch

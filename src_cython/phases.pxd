@@ -19,7 +19,7 @@ from real cimport (
     FETCH_INTERVAL, FETCHES_TO_READ, FETCHES_TO_WRITE, LINE, TILE_ROWS, ceil_div, lanes, pack, real, sum_rows, table,
 )
 from rows cimport gather_rows
-from stages cimport DENSE, entry_of, network, stage, stage_backward, stage_forward
+from stages cimport DENSE, entry_of, last_stage, network, stage, stage_backward, stage_forward
 
 cdef struct training:
     network net
@@ -139,7 +139,7 @@ cdef inline void score_rows(
     const training* job, const mini_batch* block, real* workspace, double scale
 ) noexcept nogil:
     """For a block of rows that went forward the losses, NaN where x is not finite, and the last dZ."""
-    cdef const stage* last = job.net.stages + job.net.count - 1
+    cdef const stage* last = last_stage(&job.net)
     cdef real* target = workspace + job.target + block.place * job.net.y.columns
     cdef real* a = workspace + last.output + block.place * last.row
     cdef real* dz = workspace + last.delta + block.place * last.row
@@ -161,7 +161,7 @@ cdef inline void slope_rows(
     const training* job, const mini_batch* block, real* workspace, const real* da, ptrdiff_t da_row
 ) noexcept nogil:
     """The last dZ of a block of rows from its dA, which it may be."""
-    cdef const stage* last = job.net.stages + job.net.count - 1
+    cdef const stage* last = last_stage(&job.net)
     cdef const real* a = workspace + last.output + block.place * last.row
     cdef real* dz = workspace + last.delta + block.place * last.row
     cdef ptrdiff_t r
@@ -192,7 +192,7 @@ cdef inline void backpropagate_rows(
 
     Every dZ alone where the loss is computed elsewhere.
     """
-    cdef ptrdiff_t outputs = job.net.stages[job.net.count - 1].outputs
+    cdef ptrdiff_t outputs = last_stage(&job.net).outputs
     if block.size == 0:  # a piece more than there are rows
         return
     if job.slope != NULL:

@@ -40,6 +40,10 @@ cdef struct network:
     table y
 
 
+cdef inline const stage* last_stage(const network* net) noexcept nogil:
+    return net.stages + net.count - 1
+
+
 cdef inline stretches entry_of(const stage* s, const real* parameters, ptrdiff_t rows) noexcept nogil:
     """The parameters that a forward pass of so many rows through a stage begins with."""
     if s.kind == DENSE:

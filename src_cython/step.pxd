@@ -22,7 +22,7 @@ from phases cimport (
     training, update_parameters,
 )
 from real cimport ceil_div, lanes, real
-from stages cimport network, stage
+from stages cimport last_stage, network, stage
 from team cimport team_break_up, team_breaks_up, team_gate, team_meet, team_queues, team_take, team_time, team_watch
 
 cdef enum:
@@ -118,7 +118,7 @@ cdef inline ptrdiff_t train_batches(
     The thread with a watch has the team break up once it is kept waiting for most of the time.
     """
     cdef const network* net = &job.net
-    cdef ptrdiff_t outputs = net.stages[net.count - 1].outputs, batches = ceil_div(job.rows, job.batch_size), number
+    cdef ptrdiff_t outputs = last_stage(net).outputs, batches = ceil_div(job.rows, job.batch_size), number
     cdef ptrdiff_t length = gradient_length(net, workspace)
     cdef double scale, loss
     cdef update_rule rule
@@ -164,7 +164,7 @@ cdef inline bint propagate_batch(
 
     output (rows, outputs) = the last A.  Returns whether this thread's rows of x are finite.
     """
-    cdef const stage* last = job.net.stages + job.net.count - 1
+    cdef const stage* last = last_stage(&job.net)
     cdef real* scratch = workspace + job.scratch + thread * job.scratch_row
     cdef real* a
     cdef mini_batch batch = mini_batch_at(job, 0), block
