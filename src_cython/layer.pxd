@@ -11,7 +11,7 @@ from fetching cimport stretches, upcoming
 from real cimport TILE_ROWS, TILE_STORE, ceil_div, dots, lanes, pack, product, real, sum_rows
 
 cdef enum:
-    BLOCK_ROWS = 256     # that go through together: their operands stay in a second-level cache
+    BLOCK_ROWS = 512     # that go through together: panels are packed once for all of them
     COPIED_COLUMNS = 64  # of X that are copied together for the strips to come: its rows lie on a page each
     COPIED_ROWS = 16     # of them at a time
     GAP_ROWS = 2         # behind a copy: what is written beyond its end does not reach the next
