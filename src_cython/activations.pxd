@@ -11,8 +11,8 @@ exp        a = e^z                    da a
 """
 
 from real cimport (
-    TILE_EXP_SLOPE, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_STORE, TILE_TANH_SLOPE,
-    exp_row, exp_sum_row, max_row, real, sigmoid_row, tanh_row,
+    EPILOGUE_EXP_SLOPE, EPILOGUE_NONE, EPILOGUE_RELU, EPILOGUE_RELU_SLOPE, EPILOGUE_SIGMOID_SLOPE,
+    EPILOGUE_TANH_SLOPE, epilogue_row, exp_row, exp_sum_row, max_row, real, sigmoid_row, tanh_row,
 )
 
 cdef enum activation_code:
@@ -29,6 +29,19 @@ cdef inline bint is_elementwise(int activation) noexcept nogil:
     return activation != SOFTMAX
 
 
+cdef inline int slope_epilogue(int activation) noexcept nogil:
+    """The epilogue that multiplies by this activation's derivative; softmax needs whole rows and has none."""
+    if activation == RELU:
+        return EPILOGUE_RELU_SLOPE
+    if activation == SIGMOID:
+        return EPILOGUE_SIGMOID_SLOPE
+    if activation == TANH:
+        return EPILOGUE_TANH_SLOPE
+    if activation == EXP:
+        return EPILOGUE_EXP_SLOPE
+    return EPILOGUE_NONE
+
+
 cdef inline void activation_forward(int activation, real* a, const real* z, ptrdiff_t n) noexcept nogil:
     """One row, or any run where `is_elementwise`; a may be z."""
     cdef ptrdiff_t i
@@ -39,16 +52,12 @@ cdef inline void activation_forward(int activation, real* a, const real* z, ptrd
         tanh_row(a, z, n)
     elif activation == EXP:
         exp_row(a, z, n)
-    elif activation == RELU:
-        for i in range(n):
-            a[i] = 0 if z[i] < 0 else z[i]  # a NaN stays
     elif activation == SOFTMAX:
         total = exp_sum_row(a, z, max_row(z, n), n)
         for i in range(n):
             a[i] /= total
-    elif a != z:
-        for i in range(n):
-            a[i] = z[i]
+    elif activation == RELU or a != z:
+        epilogue_row(EPILOGUE_RELU if activation == RELU else EPILOGUE_NONE, a, z, <const real*>NULL, n)
 
 
 cdef inline void activation_backward(
@@ -56,38 +65,12 @@ cdef inline void activation_backward(
 ) noexcept nogil:
     """One row, or any run where `is_elementwise`; dz may be da."""
     cdef ptrdiff_t i
-    cdef real one = 1, dot  # 1 itself would be a double, and so would what it is subtracted from
-    if activation == RELU:
-        for i in range(n):
-            dz[i] = da[i] if a[i] > 0 else 0
-    elif activation == SIGMOID:
-        for i in range(n):
-            dz[i] = da[i] * (a[i] * (one - a[i]))
-    elif activation == TANH:
-        for i in range(n):
-            dz[i] = da[i] * (one - a[i] * a[i])
-    elif activation == EXP:
-        for i in range(n):
-            dz[i] = da[i] * a[i]
-    elif activation == SOFTMAX:
+    cdef real dot
+    if activation == SOFTMAX:
         dot = 0
         for i in range(n):
             dot += da[i] * a[i]
         for i in range(n):
             dz[i] = a[i] * (da[i] - dot)
-    elif dz != da:
-        for i in range(n):
-            dz[i] = da[i]
-
-
-cdef inline int slope_epilogue(int activation) noexcept nogil:
-    """The tile's epilogue that multiplies by this activation's derivative; softmax needs whole rows and has none."""
-    if activation == RELU:
-        return TILE_RELU_SLOPE
-    if activation == SIGMOID:
-        return TILE_SIGMOID_SLOPE
-    if activation == TANH:
-        return TILE_TANH_SLOPE
-    if activation == EXP:
-        return TILE_EXP_SLOPE
-    return TILE_STORE
+    elif activation != IDENTITY or dz != da:
+        epilogue_row(slope_epilogue(activation), dz, da, a, n)

@@ -10,9 +10,9 @@ from fetching cimport (
     upcoming,
 )
 from real cimport (
-    FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, SHALLOW_DEPTH, TILE_RELU, TILE_ROWS, TILE_STORE,
-    ceil_div, dots, lanes, multiply_row, multiply_shallow, multiply_tile, pack, pack_transposed, panel_columns, product,
-    real, table, tile_foresees, transpose,
+    EPILOGUE_NONE, EPILOGUE_RELU, FETCHES_NOTHING, FETCHES_TO_READ, LINE, NARROW_ROWS, ROW_VECTORS, SHALLOW_DEPTH,
+    TILE_ROWS, ceil_div, dots, lanes, multiply_row, multiply_shallow, multiply_tile, pack, pack_transposed,
+    panel_columns, product, real, table, tile_foresees, transpose,
 )
 
 
@@ -242,9 +242,9 @@ cdef inline void dense_forward(
 ) noexcept nogil:
     """Z = X W + b, (B, O) = (B, I) @ (I, O) + (O); overwrites z, which may not alias x.
 
-    ``epilogue``: TILE_STORE, or TILE_RELU for A = max(0, Z).  packed, padded, beyond: see multiply.  A single output is
-    a dot product for each row: of a vector the product would use one lane.  Then W is a single column without gaps.
-    2 B I O flops.
+    ``epilogue``: EPILOGUE_NONE, or EPILOGUE_RELU for A = max(0, Z).  packed, padded, beyond: see multiply.  A single
+    output is a dot product for each row: of a vector the product would use one lane.  Then W is a single column without
+    gaps.  2 B I O flops.
     """
     cdef product p
     cdef ptrdiff_t r
@@ -252,7 +252,7 @@ cdef inline void dense_forward(
         dots(z, z_row, x, x_row, weight, rows, inputs)
         for r in range(rows):
             z[r * z_row] += bias[0]
-            if epilogue == TILE_RELU and z[r * z_row] < 0:
+            if epilogue == EPILOGUE_RELU and z[r * z_row] < 0:
                 z[r * z_row] = 0
         return
     p.a_row, p.a_k, p.b_k, p.depth = x_row, 1, weight_row, inputs
@@ -320,7 +320,7 @@ cdef inline void dense_weight_gradient(
         return
     p.a_row, p.a_k, p.b_k, p.depth = 1, x_row, dz_row, batch
     p.start, p.start_row, p.y = NULL, dw_row, NULL
-    p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, TILE_STORE, False, FETCHES_NOTHING
+    p.c_row, p.y_row, p.epilogue, p.padded, p.fetches = dw_row, 0, EPILOGUE_NONE, False, FETCHES_NOTHING
     for panel in range(panels):
         left, right = right, vector_cut(dz, outputs, panels, panel + 1)
         tiles = tile_count(dz, inputs, right - left)

@@ -8,7 +8,7 @@ from dense cimport (
     pack_panels, strip_count, strip_packing, strip_tiles, vector_cut, worth_copying, worth_multiplying, worth_packing,
 )
 from fetching cimport stretches, upcoming
-from real cimport TILE_ROWS, TILE_STORE, ceil_div, dots, lanes, pack, product, real, sum_rows
+from real cimport EPILOGUE_NONE, TILE_ROWS, ceil_div, dots, lanes, pack, product, real, sum_rows
 
 cdef enum:
     BLOCK_ROWS = 512     # that go through together: panels are packed once for all of them
@@ -62,8 +62,8 @@ cdef inline void layer_forward(
         block = block_of(&own, number)
         dense_forward(
             z + block.top * outputs + block.left, outputs, x + block.top * inputs, inputs, weight + block.left, outputs,
-            bias + block.left, scratch, block.bottom - block.top, inputs, block.right - block.left, TILE_STORE, False,
-            <const stretches*>NULL,
+            bias + block.left, scratch, block.bottom - block.top, inputs, block.right - block.left, EPILOGUE_NONE,
+            False, <const stretches*>NULL,
         )
 
 
@@ -88,7 +88,7 @@ cdef inline void layer_input_gradient(
     if not worth_multiplying(rows):
         dots(dx + own.left, 1, weight, outputs, dz, (own.right - own.left) * (own.bottom - own.top), outputs)
         return
-    p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = outputs, 1, outputs, inputs, 0, TILE_STORE
+    p.a_row, p.a_k, p.depth, p.c_row, p.y_row, p.epilogue = outputs, 1, outputs, inputs, 0, EPILOGUE_NONE
     p.padded = False
     for number in range(block_count(own.bottom - own.top)):
         block = block_of(&own, number)

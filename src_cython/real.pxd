@@ -25,13 +25,6 @@ cdef extern from "tile.h" nogil:
     enum: NARROW_ROWS
     enum: ROW_VECTORS
     enum: SHALLOW_DEPTH
-    enum: TILE_STORE
-    enum: TILE_RELU
-    enum: TILE_RELU_SLOPE
-    enum: TILE_SIGMOID_SLOPE
-    enum: TILE_TANH_SLOPE
-    enum: TILE_EXP_SLOPE
-
     enum: TILE_STREAMS
     enum: FETCH_INTERVAL
     enum: FETCHES_NOTHING
@@ -98,6 +91,17 @@ cdef extern from "vmath.h" nogil:
     double f64_exp_sum_row(double*, const double*, double, ptrdiff_t)
     void f32_sum_rows(float*, const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
     void f64_sum_rows(double*, const double*, ptrdiff_t, ptrdiff_t, ptrdiff_t)
+
+cdef extern from "epilogues.h" nogil:
+    enum: EPILOGUE_NONE
+    enum: EPILOGUE_RELU
+    enum: EPILOGUE_RELU_SLOPE
+    enum: EPILOGUE_SIGMOID_SLOPE
+    enum: EPILOGUE_TANH_SLOPE
+    enum: EPILOGUE_EXP_SLOPE
+
+    void f32_epilogue_row(int, float*, const float*, const float*, ptrdiff_t)
+    void f64_epilogue_row(int, double*, const double*, const double*, ptrdiff_t)
 
 cdef extern from "convert.h" nogil:
     enum: NUMBER_FLOAT16
@@ -271,6 +275,14 @@ cdef inline void log1p_exp_row(real* out, const real* x, ptrdiff_t n) noexcept n
         f32_log1p_exp_row(out, x, n)
     else:
         f64_log1p_exp_row(out, x, n)
+
+
+cdef inline void epilogue_row(int epilogue, real* out, const real* c, const real* y, ptrdiff_t n) noexcept nogil:
+    """out (n) = what the epilogue makes of c, with y where it is a slope; out may be c."""
+    if real is float:
+        f32_epilogue_row(epilogue, out, c, y, n)
+    else:
+        f64_epilogue_row(epilogue, out, c, y, n)
 
 
 cdef inline real max_row(const real* x, ptrdiff_t n) noexcept nogil:

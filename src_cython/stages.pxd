@@ -10,7 +10,7 @@ from dense cimport (
     worth_multiplying,
 )
 from fetching cimport no_memory, stretches
-from real cimport LINE, TILE_RELU, TILE_STORE, dots, is_one_run, padded, real, table
+from real cimport EPILOGUE_NONE, EPILOGUE_RELU, LINE, dots, is_one_run, padded, real, table
 
 cdef enum stage_kind:
     ELEMENTWISE = 0  # an activation without a dense layer before it
@@ -63,7 +63,7 @@ cdef inline void stage_forward(
     if s.kind == DENSE:
         dense_forward(
             a, a_row, x, x_row, parameters + s.weight, s.outputs, parameters + s.bias, packed, rows, s.inputs,
-            s.outputs, TILE_RELU if activation == RELU else TILE_STORE, True, beyond,
+            s.outputs, EPILOGUE_RELU if activation == RELU else EPILOGUE_NONE, True, beyond,
         )
         if activation == RELU or activation == IDENTITY:
             return

@@ -11,19 +11,16 @@
  * Each element of C is one chain of fused multiply-adds over k in order: its bits depend on nothing else, neither on
  * the tile's shape nor on the vector's width.  2 m n K flops; per k, m + n numbers are read from the first-level cache.
  *
- * The epilogue acts on the registers as they are stored.  With Y (m, n) the output a layer gave going forward:
- *     TILE_STORE  C = c                   TILE_RELU_SLOPE     C = c where Y > 0, else 0
- *     TILE_RELU   C = max(0, c)           TILE_SIGMOID_SLOPE  C = c Y (1 - Y)
- *                                         TILE_TANH_SLOPE     C = c (1 - Y^2)
- *                                         TILE_EXP_SLOPE      C = c Y
- * Y may be C.  Rows are stored in order.  Nothing is read or written beyond the n columns, except where `padded` says
- * that C's and Y's rows go on to the end of the vector, and B's too: then whole vectors are moved.
+ * An epilogue of epilogues.h acts on the registers as they are stored, with Y (m, n), which may be C.  Rows are stored
+ * in order.  Nothing is read or written beyond the n columns, except where `padded` says that C's and Y's rows go on to
+ * the end of the vector, and B's too: then whole vectors are moved.
  */
 #ifndef REAL
 #ifndef FASTBP_TILE_H
 #define FASTBP_TILE_H
+#include "epilogues.h"
 #include "panels.h"
-#include "vmath.h"
+#include "simd.h"
 
 /* As many accumulators as the registers hold beside a row of B and an element of A, in the shape that loads least.
  * A tile two vectors wide, or one, has NARROW_ROWS instead: of 8 chains of additions or fewer each waits for itself. */
@@ -52,8 +49,6 @@ enum { MASKS_ARE_FREE = 1 };
 enum { MASKS_ARE_FREE = 0 };
 #endif
 #define IS_MASKED(vectors) (MASKS_ARE_FREE || (vectors) == 1)
-
-enum { TILE_STORE, TILE_RELU, TILE_RELU_SLOPE, TILE_SIGMOID_SLOPE, TILE_TANH_SLOPE, TILE_EXP_SLOPE };
 
 /* Memory that is fetched while a product runs, all of it for one use: at every FETCH_INTERVAL-th k a line of each
  * stream, so many bytes on from the one before. */
@@ -113,18 +108,6 @@ typedef struct {
 #define vec FN(vec)
 #define LANES FN(LANES)
 
-SIMD_INLINE vec FN(tile_epilogue)(int epilogue, vec c, vec y) {
-    const vec one = FN(set)(1);
-    switch (epilogue) {
-    case TILE_RELU: return FN(max)(FN(set)(0), c); /* this order lets a NaN through */
-    case TILE_RELU_SLOPE: return FN(where_positive)(y, c);
-    case TILE_SIGMOID_SLOPE: return FN(mul)(c, FN(mul)(y, FN(sub)(one, y)));
-    case TILE_TANH_SLOPE: return FN(mul)(c, FN(sub)(one, FN(mul)(y, y)));
-    case TILE_EXP_SLOPE: return FN(mul)(c, y);
-    default: return c;
-    }
-}
-
 /* Where the last vector begins: at the end of the columns, unless a mask or what comes behind them makes it whole. */
 SIMD_INLINE ptrdiff_t FN(last_vector)(const int vectors, const product *p, int n) {
     return IS_MASKED(vectors) || p->padded ? (vectors - 1) * LANES : n - LANES;
@@ -183,25 +166,18 @@ SIMD_INLINE void FN(tile_of)(const int rows, const int vectors, const int masks,
             }
         }
     }
-#define STORE_ALL(epilogue)                                                                                       \
+#define STORE_ALL(which)                                                                                          \
     SIMD_UNROLL                                                                                                   \
     for (int r = 0; r < rows; r++) {                                                                              \
         vec y[TILE_VECTORS]; /* all of the row before any is overwritten */                                       \
         SIMD_UNROLL                                                                                               \
         for (int v = 0; v < vectors; v++)                                                                         \
-            y[v] = epilogue >= TILE_RELU_SLOPE ? LOAD((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);       \
+            y[v] = which >= EPILOGUE_RELU_SLOPE ? LOAD((const real_t *)p->y + r * p->y_row, v) : FN(set)(0);      \
         SIMD_UNROLL                                                                                               \
         for (int v = 0; v < vectors; v++)                                                                         \
-            STORE(out + r * p->c_row, v, FN(tile_epilogue)(epilogue, c[r][v], y[v]))                              \
+            STORE(out + r * p->c_row, v, FN(epilogue)(which, c[r][v], y[v]))                                      \
     }
-    switch (p->epilogue) {
-    case TILE_RELU: STORE_ALL(TILE_RELU) break;
-    case TILE_RELU_SLOPE: STORE_ALL(TILE_RELU_SLOPE) break;
-    case TILE_SIGMOID_SLOPE: STORE_ALL(TILE_SIGMOID_SLOPE) break;
-    case TILE_TANH_SLOPE: STORE_ALL(TILE_TANH_SLOPE) break;
-    case TILE_EXP_SLOPE: STORE_ALL(TILE_EXP_SLOPE) break;
-    default: STORE_ALL(TILE_STORE)
-    }
+    EACH_EPILOGUE(p->epilogue, STORE_ALL)
 #undef STORE_ALL
 }
 
@@ -247,8 +223,8 @@ SIMD_INLINE void FN(row_of)(const int vectors, const int masks, const product *p
     }
     SIMD_UNROLL
     for (int v = 0; v < vectors; v++) {
-        vec y = p->epilogue >= TILE_RELU_SLOPE ? LOAD((const real_t *)p->y, v) : FN(set)(0);
-        c[v] = FN(tile_epilogue)(p->epilogue, c[v], y);
+        vec y = p->epilogue >= EPILOGUE_RELU_SLOPE ? LOAD((const real_t *)p->y, v) : FN(set)(0);
+        c[v] = FN(epilogue)(p->epilogue, c[v], y);
     }
     SIMD_UNROLL
     for (int v = 0; v < vectors; v++) STORE(out, v, c[v])
@@ -282,7 +258,7 @@ SIMD_INLINE void FN(shallow_of)(const int depth, const int vectors, const int ma
         SIMD_UNROLL
         for (int v = 0; v < vectors; v++) b[k][v] = LOAD((const real_t *)p->b + k * p->b_k, v);
     }
-#define PASS(epilogue)                                                                                            \
+#define PASS(which)                                                                                               \
     for (; rows > 0; rows--, a += a_row, out += c_row, y += y_row) {                                              \
         vec c[TILE_VECTORS], slope[TILE_VECTORS];                                                                 \
         SIMD_UNROLL                                                                                               \
@@ -294,18 +270,11 @@ SIMD_INLINE void FN(shallow_of)(const int depth, const int vectors, const int ma
             for (int v = 0; v < vectors; v++) c[v] = FN(fma)(spread, b[k][v], c[v]);                              \
         }                                                                                                         \
         SIMD_UNROLL                                                                                               \
-        for (int v = 0; v < vectors; v++) slope[v] = epilogue >= TILE_RELU_SLOPE ? LOAD(y, v) : FN(set)(0);       \
+        for (int v = 0; v < vectors; v++) slope[v] = which >= EPILOGUE_RELU_SLOPE ? LOAD(y, v) : FN(set)(0);      \
         SIMD_UNROLL                                                                                               \
-        for (int v = 0; v < vectors; v++) STORE(out, v, FN(tile_epilogue)(epilogue, c[v], slope[v]))              \
+        for (int v = 0; v < vectors; v++) STORE(out, v, FN(epilogue)(which, c[v], slope[v]))                      \
     }
-    switch (p->epilogue) {
-    case TILE_RELU: PASS(TILE_RELU) break;
-    case TILE_RELU_SLOPE: PASS(TILE_RELU_SLOPE) break;
-    case TILE_SIGMOID_SLOPE: PASS(TILE_SIGMOID_SLOPE) break;
-    case TILE_TANH_SLOPE: PASS(TILE_TANH_SLOPE) break;
-    case TILE_EXP_SLOPE: PASS(TILE_EXP_SLOPE) break;
-    default: PASS(TILE_STORE)
-    }
+    EACH_EPILOGUE(p->epilogue, PASS)
 #undef PASS
 }
 
