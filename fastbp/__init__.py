@@ -15,7 +15,8 @@ from fastbp._native import get_num_threads, set_num_threads, show_config
 from fastbp._version import __version__
 from fastbp.activations import Exp, Identity, ReLU, Sigmoid, Softmax, Tanh
 from fastbp.architectures import mlp
-from fastbp.gradients import check_gradients, numerical_gradient
+from fastbp.differences import numerical_gradient
+from fastbp.gradients import check_gradients
 from fastbp.initializers import Glorot, He, Initializer, LeCun, Normal, Uniform, Xavier, Zeros
 from fastbp.layers import Dense, Layer
 from fastbp.losses import (

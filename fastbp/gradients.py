@@ -1,25 +1,23 @@
-"""Numerical differentiation, and back propagation checked against it: of networks, layers and losses."""
+"""Back propagation checked against numerical differentiation: of networks, layers and losses."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Real
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, losses
+from fastbp.differences import STEPS, Vector, difference
 from fastbp.layers import Layer
 from fastbp.losses import Loss
 from fastbp.network import Network
 from fastbp.training import progress_bar
 
-# The step balances truncation, ~ step^order, and rounding, ~ epsilon / step: epsilon^(1 / (order + 1)).
-STEPS = {2: 6e-6, 4: 7e-4}
 # Where a derivative disagrees, more steps with their orders, from the widest, which hides the rounding of a
 # large loss, to the finest two, which do not cross a kink of ReLU.
 LADDER = ((4, 7e-4), (4, 6e-5), (2, 6e-6), (2, 1e-6), (2, 1e-7), (2, 2e-8))
@@ -27,77 +25,13 @@ FLOOR = 1e-3  # of the largest derivative: what is smaller is lost in the roundi
 TOLERANCE = 1e-5  # relative: a thousand times the error of central differences, well below a wrong formula's
 FLOAT32_TOLERANCE = 1e-3  # of the largest derivative: sums of some thousand products, each rounded to 6e-8
 MOST = 10_000  # derivatives compared unless more are asked for
+KINK_STEPS = (
+    1e-5,
+    1e-6,
+)  # over which the slopes to both sides of a kink differ alike, those of a curve do not
+BESIDE = 1e-3  # how far from a kink derivatives are compared instead
 _EPSILON = float(np.finfo(np.float64).eps)
 _TINY = float(np.finfo(np.float64).tiny)  # so that 0 against 0 is no error
-
-Vector = NDArray[np.float64]
-
-
-def numerical_gradient(
-    f: Callable[[Vector], float], x: ArrayLike, step: float | None = None, order: int = 2
-) -> Vector:
-    """The gradient of a function of many variables by central differences, (f(x + h) - f(x - h)) / 2h.
-
-    Parameters
-    ----------
-    f : callable
-        From a float64 array of the shape of ``x``, which it must not keep or change, to a number.
-    x : array
-        Where to differentiate; any shape.
-    step : float, optional
-        h, > 0; default: 6e-6 times max(1, abs(x)), entry by entry, for order 4 7e-4 times.
-    order : {2, 4}
-        The error falls with h^order; 4 takes (8 (f(x + h) - f(x - h)) - f(x + 2h) + f(x - 2h)) / 12h, twice
-        the calls, and is a hundred times as exact where f is smooth. Default 2.
-
-    Returns
-    -------
-    ndarray of float64
-        The shape of ``x``; it costs ``order`` calls of ``f`` for every entry.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For an ``x`` that is not finite, a step that does not move it, and an ``f`` that gives no number.
-
-    Examples
-    --------
-    >>> numerical_gradient(lambda x: float((x**2).sum()), [3.0, 4.0]).round(6)
-    array([6., 8.])
-    """
-    point = np.array(_check.numeric(x, "x"), np.float64)
-    _check.finite(point.reshape(-1), point.dtype, "x")
-    if step is not None and not _check.real_number(step, "step"):
-        raise ValueError("step is 0, expected a number > 0")
-    if _check.whole_number(order, "order") not in STEPS:
-        raise ValueError(f"order is {order}, expected 2 or 4")
-    gradient = np.empty_like(point)
-    slopes = gradient.reshape(-1)
-    for index, entry in enumerate(point.reshape(-1).tolist()):
-        width = STEPS[order] * max(1.0, abs(entry)) if step is None else step
-        slopes[index] = _difference(f, point, index, width, order)
-    return gradient
-
-
-def _difference(f: Callable[[Vector], float], point: Vector, index: int, width: float, order: int) -> float:
-    """The slope of f along one entry of a point, which is moved for it and put back."""
-    entries = point.reshape(-1)
-    entry = float(entries[index])
-    if entry + width == entry - width:
-        raise ValueError(f"step is {width:g}, too small to move the entry {entry:g} of x")
-
-    def slope(width: float) -> float:
-        above, below = entry + width, entry - width
-        entries[index] = above
-        upper = _value(f(point))
-        entries[index] = below
-        lower = _value(f(point))
-        return (upper - lower) / (above - below)
-
-    try:
-        return slope(width) if order == 2 else (4.0 * slope(width) - slope(2.0 * width)) / 3.0
-    finally:
-        entries[index] = entry
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,6 +50,8 @@ class GradientCheck:
         largest derivative; None where nothing computes in float32.
     passed : bool
         Whether the differences are at most ``TOLERANCE`` and ``FLOAT32_TOLERANCE``.
+    at_kink : bool
+        Whether the point given lies on a kink, as of ReLU at exactly 0, and one beside it was taken instead.
     checked, parameters : int
         Derivatives compared, and how many there are.
     backpropagation_seconds, numerical_seconds : float
@@ -129,9 +65,11 @@ class GradientCheck:
     parameters: int
     backpropagation_seconds: float
     numerical_seconds: float
+    at_kink: bool = False
 
     @property
     def passed(self) -> bool:
+        """The verdict."""
         return self.max_relative_error <= TOLERANCE and (self.float32_error or 0.0) <= FLOAT32_TOLERANCE
 
     @property
@@ -144,8 +82,9 @@ class GradientCheck:
         place = f"{'' if layer is None else f'layers[{layer}].'}{name}[{', '.join(map(str, index))}]"
         single = "" if self.float32_error is None else f"; float32 {self.float32_error:.1e} from float64"
         verdict = "agree" if self.passed else "DISAGREE"
+        beside = ", beside a kink at the point given" if self.at_kink else ""
         return (
-            f"gradients {verdict}: {self.checked:,} of {self.parameters:,} derivatives compared, "
+            f"gradients {verdict}: {self.checked:,} of {self.parameters:,} derivatives compared{beside}, "
             f"largest relative difference {self.max_relative_error:.1e} at {place}{single}; "
             f"back propagation {self.backpropagation_seconds * 1e3:.3g} ms for all, "
             f"numerical {self.numerical_seconds * 1e3:.3g} ms, {self.ratio:,.0f} times longer for all"
@@ -154,13 +93,15 @@ class GradientCheck:
 
 @dataclass(frozen=True)
 class _Problem:
-    """A function of many variables at a point, and its gradient there by back propagation."""
+    """A function of many variables at a point, and its gradient by back propagation, in a precision."""
 
     value: Callable[[Vector], float]
     point: Vector
-    gradient: Callable[[], Vector]
-    gradient_in_float32: Callable[[], NDArray[Any]] | None
-    places: list[tuple[int | None, str, tuple[int, ...]]]  # layer, name and shape of the arrays in the point
+    gradient: Callable[[Vector, type[np.floating[Any]]], NDArray[Any]]
+    is_single: bool  # whether it is to be held against float32
+    places: Sequence[
+        tuple[int | None, str, tuple[int, ...]]
+    ]  # layer, name and shape of the arrays in the point
 
     def place(self, position: int) -> tuple[int | None, str, tuple[int, ...]]:
         """Layer, name and index of an entry of the point."""
@@ -183,8 +124,10 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare back propagation with numerical differentiation: of a network, a layer or a loss.
 
-    Copies in float64 are compared by central differences of second order, and where those disagree by others,
-    of the order and step whose neighbours agree best.  What computes in float32 is then held against float64.
+    Copies in float64 are compared by central differences of second order, and where those disagree by
+    others, of the order and step whose neighbours agree best.  At a kink, as of ReLU at exactly 0, where
+    new biases and a row of zeros lead, there is no derivative: then all is compared at a point beside it.
+    What computes in float32 is held against float64.
 
     Parameters
     ----------
@@ -212,17 +155,27 @@ def check_gradients(
     size = MOST if subset is None else _check.whole_number(subset, "subset")
     rng = np.random.default_rng(_check.seed(seed))
     problem = _problem(checked, x, y, rng)
-    count = problem.point.size
-    chosen = np.arange(count)
-    if size < count:
-        chosen = np.sort(rng.choice(count, size, replace=False))
+    chosen = np.arange(problem.point.size)
+    if size < len(chosen):
+        chosen = np.sort(rng.choice(len(chosen), size, replace=False))
+    check, disagreeing = _compare(problem, chosen, verbose)
+    if any(_is_at_kink(problem, index) for index in disagreeing.tolist()):
+        problem = replace(problem, point=_beside(problem.point, rng))
+        check = replace(_compare(problem, chosen, verbose)[0], at_kink=True)
+    return check
 
-    problem.gradient()  # once unmeasured: the first call allocates
+
+def _compare(
+    problem: _Problem, chosen: NDArray[np.int64], verbose: bool | None
+) -> tuple[GradientCheck, NDArray[np.int64]]:
+    """Back propagation and differences at the problem's point, and which of the chosen entries disagree."""
+    point = problem.point
+    problem.gradient(point, np.float64)  # once unmeasured: the first call allocates
     start = time.perf_counter()
-    gradient = problem.gradient()
+    gradient = problem.gradient(point, np.float64)
     backpropagation_seconds = time.perf_counter() - start
     largest = float(np.abs(gradient).max())
-    rounding = _EPSILON * abs(problem.value(problem.point.copy()))
+    rounding = _EPSILON * abs(problem.value(point.copy()))
     floor = max(FLOOR * largest, 4.0 * rounding / STEPS[4] / TOLERANCE)
     start = time.perf_counter()
     numerical = _differences(problem, chosen, verbose)
@@ -233,20 +186,21 @@ def check_gradients(
     better = _best_differences(problem, chosen[suspects], rounding)
     errors[suspects] = _relative_errors(gradient[chosen[suspects]], better, floor)
     float32_error = None
-    if problem.gradient_in_float32 is not None:
-        single = problem.gradient_in_float32().astype(np.float64)
+    if problem.is_single:
+        single = problem.gradient(point, np.float32).astype(np.float64)
         float32_error = float(np.abs(single - gradient).max() / max(largest, _TINY))
 
     worst = int(np.nan_to_num(errors, nan=np.inf).argmax())
-    return GradientCheck(
+    check = GradientCheck(
         max_relative_error=float(errors[worst]),
         worst=problem.place(int(chosen[worst])),
         float32_error=float32_error,
         checked=len(chosen),
-        parameters=count,
+        parameters=point.size,
         backpropagation_seconds=backpropagation_seconds,
         numerical_seconds=numerical_seconds,
     )
+    return check, chosen[~(errors <= TOLERANCE)]
 
 
 def _problem(checked: Any, x: Any, y: Any, rng: np.random.Generator) -> _Problem:
@@ -271,17 +225,23 @@ def _problem(checked: Any, x: Any, y: Any, rng: np.random.Generator) -> _Problem
 
 def _problem_of_network(net: Network, x: ArrayLike, y: ArrayLike) -> _Problem:
     """The loss as a function of the parameters."""
-    twin, exact = net.copy("float64"), net.copy("float64")
+    is_single = net.dtype == np.float32
+    twin = net.copy("float64")
+    twins = {np.dtype(dtype): net.copy(dtype) for dtype in ("float64", "float32")[: 1 + is_single]}
 
     def value(parameters: Vector) -> float:
         twin.parameters[:] = parameters
         return twin.evaluate(x, y)["loss"]
 
+    def gradient(parameters: Vector, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        twins[np.dtype(dtype)].parameters[:] = parameters
+        return twins[np.dtype(dtype)].loss_and_gradient(x, y)[1]
+
     return _Problem(
         value,
-        exact.parameters.copy(),
-        lambda: exact.loss_and_gradient(x, y)[1],
-        (lambda: net.copy().loss_and_gradient(x, y)[1]) if net.dtype == np.float32 else None,
+        twin.parameters.copy(),
+        gradient,
+        is_single,
         [
             (number, name, array.shape)
             for number, layer in enumerate(net.layers)
@@ -295,45 +255,50 @@ def _problem_of_layer(layer: Layer, x: ArrayLike, rng: np.random.Generator) -> _
     given = _check.features(x, layer.in_features, taker="the layer")
     start = _check.contiguous(given, np.dtype(np.float64), "x")
     twin = _alone(layer, np.float64)
-    arrays = [start, *twin.parameters.values()]
-    names = ["x", *twin.parameters]
+    arrays = {"x": start, **twin.parameters}
+    point = np.concatenate([array.ravel() for array in arrays.values()])
     dy = rng.normal(size=np.shape(_result(layer, "forward", twin.forward(start.copy()), len(start))))
 
-    def value(point: Vector) -> float:
+    def enter(alone: Layer, point: Vector) -> Vector:
+        """Have a layer take its parameters from a point, which also holds x."""
         first = start.size
-        for array in twin.parameters.values():
+        for array in alone.parameters.values():
             array[...] = point[first : first + array.size].reshape(array.shape)
             first += array.size
-        return float(np.vdot(twin.forward(point[: start.size].reshape(start.shape).copy()), dy))
+        return point[: start.size].reshape(start.shape).copy()
 
-    def gradient(dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+    def value(point: Vector) -> float:
+        return float(np.vdot(twin.forward(enter(twin, point)), dy))
+
+    def gradient(point: Vector, dtype: type[np.floating[Any]]) -> NDArray[Any]:
         alone = _alone(layer, dtype)
-        alone.forward(start.astype(dtype))
+        alone.forward(enter(alone, point).astype(dtype))
         dx = _result(layer, "backward", alone.backward(dy.astype(dtype)), len(start))
         if dx.shape != start.shape:
             raise ValueError(f"{layer!r}.backward gave shape {dx.shape}, expected {start.shape}")
         return np.concatenate([array.ravel() for array in (dx, *alone.gradients.values())])
 
-    point = np.concatenate([array.ravel() for array in arrays])
-    single = given.dtype == np.float32 or layer._dtype == np.float32
-    return _Problem(
-        value,
-        point,
-        lambda: gradient().astype(np.float64),
-        (lambda: gradient(np.float32)) if single else None,
-        [(None, name, array.shape) for name, array in zip(names, arrays, strict=True)],
-    )
+    is_single = given.dtype == np.float32 or layer._dtype == np.float32
+    places = [(None, name, array.shape) for name, array in arrays.items()]
+    return _Problem(value, point, gradient, is_single, places)
 
 
 def _problem_of_loss(loss: Loss, output: ArrayLike, target: ArrayLike) -> _Problem:
     """The loss as a function of the output."""
     given = _check.features(output, None, "output", "the loss")
     start = _check.contiguous(given, np.dtype(np.float64), "output")
+    wanted = _check.targets(target, len(start), start.shape[1], loss.target, ("output", "target"))
+    _check.finite(wanted, np.dtype(np.float64), "target")
+    compared = loss._compared(start, wanted)
+
+    def gradient(point: Vector, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        return np.asarray(loss.gradient(point.reshape(start.shape).astype(dtype), compared)).ravel()
+
     return _Problem(
-        lambda point: loss._one_value(point.reshape(start.shape), target),
+        lambda point: loss._one_value(point.reshape(start.shape), compared),
         start.ravel().copy(),
-        lambda: np.asarray(loss.gradient(start, target), np.float64).ravel(),
-        (lambda: loss.gradient(given, target).ravel()) if given.dtype == np.float32 else None,
+        gradient,
+        given.dtype == np.float32,
         [(None, "output", start.shape)],
     )
 
@@ -361,7 +326,7 @@ def _differences(problem: _Problem, chosen: NDArray[np.int64], verbose: bool | N
     try:
         for number, index in enumerate(chosen.tolist()):
             width = STEPS[2] * max(1.0, abs(float(point[index])))
-            slopes[number] = _difference(problem.value, point, index, width, 2)
+            slopes[number] = difference(problem.value, point, index, width, 2)
             if bar is not None:
                 bar.update()
     finally:
@@ -380,7 +345,7 @@ def _best_differences(problem: _Problem, suspects: NDArray[np.int64], rounding: 
     for number, index in enumerate(suspects.tolist()):
         size = max(1.0, abs(float(point[index])))
         slopes = np.array(
-            [_difference(problem.value, point, index, step * size, order) for order, step in LADDER]
+            [difference(problem.value, point, index, step * size, order) for order, step in LADDER]
         )
         with np.errstate(invalid="ignore"):
             error = np.abs(np.diff(slopes)) + rounding / steps[:-1] / size
@@ -388,11 +353,24 @@ def _best_differences(problem: _Problem, suspects: NDArray[np.int64], rounding: 
     return best
 
 
-def _value(number: float) -> float:
-    """What a function gave, as a Python float: NumPy's would warn where two infinities are subtracted."""
-    if not isinstance(number, Real) and getattr(number, "shape", None) != ():
-        raise TypeError(f"f gave {_check.a_kind(type(number))}, expected a number")
-    return float(number)
+def _is_at_kink(problem: _Problem, index: int) -> bool:
+    """Whether the slopes to both sides of an entry differ however short the steps."""
+    entry, middle = float(problem.point[index]), problem.value(problem.point.copy())
+    bends = []
+    for step in KINK_STEPS:
+        width, point = step * max(1.0, abs(entry)), problem.point.copy()
+        point[index] = entry + width
+        above = problem.value(point.copy())
+        point[index] = entry - width
+        bends.append(abs(above - 2.0 * middle + problem.value(point)) / width)
+    rounding = _EPSILON * abs(middle) / KINK_STEPS[-1]
+    return bends[-1] > max(0.5 * bends[0], 100.0 * rounding)
+
+
+def _beside(point: Vector, rng: np.random.Generator) -> Vector:
+    """A point nearby, exact in float32, every entry on towards 1/2: a probability stays one."""
+    way = np.where(point > 0.5, -BESIDE, BESIDE) * rng.uniform(0.5, 1.0, point.shape)
+    return (point + way * np.maximum(1.0, np.abs(point))).astype(np.float32).astype(np.float64)
 
 
 def _relative_errors(exact: Vector, numerical: Vector, floor: float) -> Vector:

@@ -185,7 +185,7 @@ class InterpretedLearner(Learner):
 
     def _score(self, output: Array, target: Array) -> tuple[float, Array | None]:
         """The loss of a batch, and its derivative by what enters it; NaN and None where it is not finite."""
-        loss, slope = self.loss._value_and_gradient(output, self._compared(output, target))
+        loss, slope = self.loss._value_and_gradient(output, self.loss._compared(output, target))
         if not math.isfinite(loss):
             return loss, None
         if slope is None or np.shape(slope) != output.shape:
@@ -194,11 +194,6 @@ class InterpretedLearner(Learner):
         with np.errstate(over="ignore", under="ignore"):
             delta = np.array(slope, self.dtype, order="C")
         return (loss, delta) if _check.is_finite(delta, self.dtype) else (math.nan, None)
-
-    def _compared(self, output: Array, target: Array) -> Array:
-        """Targets as a loss in Python takes them: in the output's shape, or labels as whole numbers."""
-        labels = self.loss.target == "class" and target.ndim == 1
-        return target.astype(np.intp) if labels else target.reshape(output.shape)
 
     def _gather(self, array: Array, rows: slice | NDArray[np.int64] | None) -> Array:
         """Some rows, or all, in the network's dtype, a new array."""
@@ -224,7 +219,7 @@ class InterpretedLearner(Learner):
     def _loss_of(self, output: Array, y: Array) -> float:
         if not _check.is_finite(output, self.dtype):
             return math.nan
-        return self.loss._one_value(output, self._compared(output, self._gather(y, None)))
+        return self.loss._one_value(output, self.loss._compared(output, self._gather(y, None)))
 
 
 class LayerwiseLearner(InterpretedLearner):

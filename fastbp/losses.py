@@ -114,6 +114,11 @@ class Loss:
             raise ValueError(f"{self!r}.value gave shape {np.shape(value)}, expected one number")
         return float(value)
 
+    def _compared(self, output: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
+        """Targets as a loss in Python takes them: in the output's shape, or labels as whole numbers."""
+        labels = self.target == "class" and target.ndim == 1
+        return target.astype(np.intp) if labels else target.reshape(output.shape)
+
     def _runs_in_python(self) -> bool:
         """Whether a user's class computes it, and not the core."""
         return _check.redefines(self, ("value", "gradient", "_terms", "_slopes", "divisor"))

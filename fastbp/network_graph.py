@@ -67,7 +67,7 @@ class NetworkGraph(Mapping[str, Variable]):
             else:
                 node = self._named(f"A{number}", self._opaque(layer, node, number))
         target = self._named("Y", Variable(_as_output(y, node.shape).astype(x.dtype)))
-        self._named("L", _loss(loss, node, target)).backward()
+        self._named("L", _loss(loss, node, target, y)).backward()
 
     def _named(self, name: str, node: Variable) -> Variable:
         while name in self._nodes:
@@ -156,17 +156,19 @@ def _as_output(y: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return one_hot
 
 
-def _loss(loss: Loss, output: Variable, target: Variable) -> Variable:
+def _loss(loss: Loss, output: Variable, target: Variable, y: NDArray[Any]) -> Variable:
+    """The node of the loss; ``y`` is what became the target."""
     if isinstance(loss, CustomLoss):
         return loss._evaluate(output, target)
     if loss.name in _TERMS and not loss._runs_in_python():
         terms = _TERMS[loss.name](output, target)
         return terms.mean() if loss.reduction == "mean" else terms.sum()
+    compared = loss._compared(target.value, y.astype(target.dtype))  # as in training: labels stay labels
     operation = Operation(
         type(loss).__name__,
         "what the loss computes",
-        loss.value,
-        lambda value, a, y: (loss.gradient(a, y), math.nan),
+        lambda a, _: loss.value(a, compared),
+        lambda value, a, _: (loss.gradient(a, compared), math.nan),
         (lambda g, local, _: g * local, lambda g, local, shape: np.full(shape, local)),
     )
     return operation(output, target)

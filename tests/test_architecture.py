@@ -24,6 +24,7 @@ MAY_IMPORT = {
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
     "losses": {"_check", "node"},  # late: a loss of a user's own is differentiated by the graph
     "metrics": {"_native", "_check"},
+    "differences": {"_check"},
     "atomic": {"_check"},
     "files": {"_check", "atomic"} | DESCRIPTIONS,
     "datasets": set(),

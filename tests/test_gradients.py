@@ -255,6 +255,77 @@ def test_a_kink_nearer_than_the_first_step_is_no_mistake():
     assert bp.check_gradients(bp.ReLU(), x).passed
 
 
+XOR = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_network_at_a_kink_is_compared_beside_it(seed, dtype):
+    """New biases are 0, and so is Z of a row of zeros: there ReLU has no derivative."""
+    net = bp.Network(bp.mlp([2, 4, 3, 1], output="sigmoid"), loss="bce", dtype=dtype, seed=seed)
+    before = net.parameters.copy()
+    check = bp.check_gradients(net, *XOR)
+    assert check.passed
+    assert check.at_kink
+    assert f"{net.parameters.size} derivatives compared, beside a kink at the point given, largest" in repr(
+        check
+    )
+    assert same_bits(net.parameters, before)
+    net.parameters[net.parameters == 0.0] = 0.01
+    check = bp.check_gradients(net, *XOR)
+    assert check.passed
+    assert not check.at_kink
+    assert "kink" not in repr(check)
+
+
+def test_a_loss_and_a_layer_at_a_kink_are_compared_beside_it():
+    assert bp.check_gradients(bp.ReLU(), np.zeros((2, 3))).at_kink
+    assert bp.check_gradients(bp.ReLU(), np.zeros((2, 3))).passed
+
+    def above_half(output, target):
+        return bp.graph.relu(output - 0.5).mean() + (0.0 * target).mean()
+
+    check = bp.check_gradients(above_half, [[0.5, 0.7], [0.3, 0.5]], np.zeros((2, 2)))
+    assert check.at_kink
+    assert check.passed
+
+
+def test_a_mistake_at_a_kink_is_found_beside_it():
+    class Steep(bp.ReLU):
+        def forward(self, x):
+            self.x = x
+            return np.maximum(x, 0.0)
+
+        def backward(self, dy):
+            return 1.01 * dy * (self.x > 0.0)
+
+    check = bp.check_gradients(Steep(), np.zeros((2, 3)))
+    assert check.at_kink
+    assert not check.passed
+    check = bp.check_gradients(Steep(), np.ones((2, 3)))
+    assert not check.at_kink
+    assert not check.passed
+
+
+class Squares(bp.Loss):
+    """A user's class, which takes its arrays as they come."""
+
+    def value(self, output, target):
+        return float(((output - target) ** 2).mean())
+
+    def gradient(self, output, target):
+        return 2 * (output - target) / output.size
+
+
+def test_the_target_of_an_own_loss_is_looked_at_as_in_a_network():
+    output = np.random.default_rng(0).normal(size=(5, 1))
+    assert bp.check_gradients(Squares(), output, [1, 2, 3, 4, 5]).passed
+    with pytest.raises(ValueError, match=r"^target has 3 rows, but output has 5"):
+        bp.check_gradients(Squares(), output, np.ones(3))
+    with pytest.raises(ValueError, match=r"^target\[0, 0\] is nan"):
+        bp.check_gradients(Squares(), output, np.full((5, 1), math.nan))
+
+
 def test_small_derivatives_of_a_large_loss_are_found_by_the_fourth_order():
     """A loss of 1e7 is rounded to 2e-9, 2e-4 of a slope over a step of 6e-6, and 2e-6 of one over 7e-4."""
 
