@@ -146,11 +146,11 @@ class Evaluator:
         pace = Pace(threads, self.plan.evaluation_flops(1) / FIRST_RATE)
         return evaluation, pace, space.nbytes
 
-    def refuse_nonfinite(self, x: Array, y: Array | None) -> None:
+    def refuse_nonfinite(self, x: Array, y: Array | None, names: tuple[str, str] = ("x", "y")) -> None:
         """Name the first entry of x, or else of y, that is not a finite number of the network's dtype."""
-        _check.finite(x, self.dtype, "x")
+        _check.finite(x, self.dtype, names[0])
         if y is not None:
-            _check.finite(y, self.dtype, "y")
+            _check.finite(y, self.dtype, names[1])
 
 
 def make_room(kept: dict[Shape, Opened], most: int) -> None:

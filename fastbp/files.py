@@ -73,7 +73,7 @@ def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     path : str or path-like
         The file's name, taken as it is: no suffix is added.
     state : dict
-        What `Network.__getstate__` gives.
+        What makes the network, and copies of its numbers, as `Network.save` gives them.
 
     Raises
     ------

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from fastbp import _check, _native, metrics
 from fastbp.architectures import widths
 from fastbp.evaluator import Array
-from fastbp.layers import Arrays, Layer
+from fastbp.layers import Layer
 from fastbp.learner import ELEMENT_FLOPS, Learner
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
+from fastbp.views import Arrays
+
+_OVERWRITTEN = (-1, -1)  # counts of no moment: what the layers kept of the last forward is gone
 
 
 class OwnLayer(Layer):
@@ -250,6 +253,8 @@ class LayerwiseLearner(InterpretedLearner):
         finally:
             for layer in self.layers:  # backward needs a forward of the caller's
                 layer._kept = None
+            if self._forward_counts is not None:
+                self._forward_counts = _OVERWRITTEN
 
     def _propagate(
         self, training: None, x: Array, rows: NDArray[np.int64] | None, threads: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -16,34 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import _check, _native, initializers
+from fastbp.views import Arrays, view
 
 _MOST_PARAMETERS = 2**58  # of a layer: offsets into eight times as many bytes still fit an int64, with room
 
 OfLayer = TypeVar("OfLayer", bound="Layer")
 OfDense = TypeVar("OfDense", bound="Dense")
-
-
-class Arrays(Mapping[str, NDArray[Any]]):
-    """Arrays by name: written into, never replaced."""
-
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._arrays = arrays
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        return repr(dict(self._arrays))
-
-    def __setitem__(self, name: str, array: ArrayLike) -> None:
-        if array is not self._arrays.get(name):  # as it is in layer.parameters["weight"] -= ...
-            raise TypeError(f"the array {name!r} cannot be replaced, write into it: [{name!r}][:] = ...")
 
 
 class Layer:
@@ -368,12 +346,12 @@ class Dense(Layer):
             self._seed = int(np.random.default_rng().integers(2**63))  # what is drawn later shall be the same
         return super().__getstate__()
 
-    @property
+    @view
     def weight(self) -> NDArray[Any]:
         """W, shape (in_features, out_features); write to it with ``layer.weight[:] = ...``."""
         return self.parameters["weight"]
 
-    @property
+    @view
     def bias(self) -> NDArray[Any]:
         """b, shape (out_features,)."""
         return self.parameters["bias"]

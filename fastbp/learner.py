@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _check, _native, _plan
+from fastbp.columns import aligned
 from fastbp.evaluator import FIRST_RATE, Array, Evaluator, Opened, Shape, make_room
 from fastbp.exclusive import BUSY, calls, exclusive
 from fastbp.layers import Layer
@@ -82,13 +83,13 @@ class Learner(Evaluator):
     def summary(self) -> str:
         """A table of the layers with their outputs and parameters, and what the network is trained with."""
         features = self.plan.in_features
-        lines = [f"{'layer':<28}{'output':>10}{'parameters':>14}"]
+        rows = [("layer", "output", "parameters")]
         for index, layer in enumerate(self.layers):
             features = layer.out_features or features
             count = sum(array.size for array in layer.parameters.values())
-            lines.append(f"{f'{index}  {layer!r}':<28}{features:>10,}{count:>14,}")
+            rows.append((f"{index}  {layer!r}", f"{features:,}", f"{count:,}"))
         size = self.parameters.nbytes * (2 + self.optimizer.slots) / 1e6
-        lines.append(f"{'total':<28}{'':>10}{self.parameters.size:>14,}")
+        lines = aligned([*rows, ("total", "", f"{self.parameters.size:,}")], "<>>", apart=4)
         lines.append(f"{self.dtype}, {size:.3g} MB with gradients and optimiser state")
         lines.append(f"loss {self.loss!r}, optimizer {self.optimizer!r}")
         return "\n".join(lines)
@@ -144,13 +145,21 @@ class Learner(Evaluator):
         return self._constant_rule or _rule_of(self.optimizer, self.counts[1])
 
     def moment(self) -> dict[str, Any]:
-        """Copies of the numbers, all of one moment; the thread that trains may ask, between native calls."""
+        """All but the layers, numbers as copies, of one moment; who trains may ask between native calls."""
         before = self.progress
-        numbers = {"parameters": self.parameters.copy(), "state": self.state.copy(), "counts": self.counts}
+        found = {
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "parameters": self.parameters.copy(),
+            "state": self.state.copy(),
+            "counts": self.counts,
+        }
         call = calls.get(self)
         if self.progress is not before or (call is not None and call[0] != get_ident()):
             raise RuntimeError(BUSY)
-        return numbers
+        return found
 
     @exclusive
     def forward(self, x: Array, threads: int) -> Array:
@@ -167,7 +176,7 @@ class Learner(Evaluator):
     def backward(self, dy: ArrayLike, threads: int) -> Array:
         """The derivative by the last forward's input, layer by layer, and into ``gradients``."""
         is_last = self._forward_counts == self.counts and not any(layer._ran_alone for layer in self.layers)
-        if self.layers[-1]._kept is not None and not is_last:
+        if not is_last and (self.layers[-1]._kept is not None or self._forward_counts is not None):
             raise ValueError(
                 "backward needs a forward of the whole network before it, "
                 "none since a layer ran alone or the network was trained"

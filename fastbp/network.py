@@ -14,11 +14,20 @@ from fastbp.architectures import chain, refuse_bad_pair
 from fastbp.interpreted import learner_of
 from fastbp.layers import Layer
 from fastbp.metrics import History
+from fastbp.views import view
 
 if TYPE_CHECKING:
     from fastbp.network_graph import GradientNorms, NetworkGraph
 
 Self = TypeVar("Self", bound="Network")
+
+_ATTRIBUTES = {
+    "_layers",
+    "_loss",
+    "_dtype",
+    "_learner",
+    "_in_features",
+}  # all others are a subclass's or a user's
 
 
 class Network:
@@ -39,8 +48,7 @@ class Network:
     Raises
     ------
     ValueError, TypeError, MemoryError
-        For layers that do not fit each other or the loss, names that are not known, and more parameters than
-        the machine has memory for.
+        For layers that do not fit each other or the loss, unknown names, and more parameters than memory.
 
     Notes
     -----
@@ -68,8 +76,7 @@ class Network:
         self._layers = chain(layers)
         self._loss = losses.get(loss)
         optimizer = optimizers.get(optimizer)
-        self._dtype = _check.precision(dtype)
-        seed = _check.seed(seed)
+        self._dtype, seed = _check.precision(dtype), _check.seed(seed)
         refuse_bad_pair(self._layers, self._loss)
         self._learner = learner_of(self._layers, self._dtype, self._loss, optimizer, seed)
         self._in_features = self._learner.plan.in_features
@@ -79,15 +86,10 @@ class Network:
         return f"Network([{layers}], {self._loss!r}, {self.optimizer!r}, dtype='{self._dtype}')"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies: a state of one moment, whatever is trained while it is pickled or written to a file."""
-        return {
-            "layers": [layer._blank() for layer in self._layers],
-            "loss": self._loss,
-            "optimizer": self.optimizer,
-            "dtype": self._dtype,
-            "seed": self.seed,
-            **self._learner.moment(),
-        }
+        """Copies: a state of one moment, whatever is trained while it is pickled."""
+        own = {name: value for name, value in vars(self).items() if name not in _ATTRIBUTES}
+        layers = [layer._blank() for layer in self._layers]
+        return {"layers": layers, **self._learner.moment(), "attributes": own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Network.__init__(
@@ -100,6 +102,7 @@ class Network:
         learner.parameters[:] = state["parameters"]
         learner.state[:] = state["state"]
         learner.progress = *state["counts"], None, 0
+        vars(self).update(state.get("attributes", {}))
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -145,12 +148,12 @@ class Network:
         """What the last `fit` measured, so far while it runs and after Ctrl-C; a copy starts without."""
         return self._learner.history
 
-    @property
+    @view
     def parameters(self) -> NDArray[Any]:
         """All parameters in one vector, layer by layer, weight then bias; write to it at any time."""
         return self._learner.parameters
 
-    @property
+    @view
     def gradients(self) -> NDArray[Any]:
         """The gradient left by `backward`, `loss_and_gradient`, or a training that runs partly in Python."""
         return self._learner.gradients
@@ -190,9 +193,9 @@ class Network:
         Raises
         ------
         ValueError, TypeError, FloatingPointError
-            For what does not fit: the network is then what it was before the call (where a layer or loss of
-            one's own fails it keeps the steps made); FloatingPointError when the loss stops being finite: the
-            network is then back at a recent finite state.
+            For what does not fit: the network is then what it was before the call (where a layer, loss or lr
+            of one's own fails it keeps the steps made); FloatingPointError when the loss stops being finite:
+            the network is then back at a recent finite state.
         """
         epochs = _check.whole_number(epochs, "epochs", 0)
         batch_size = _check.whole_number(batch_size, "batch_size")
@@ -203,8 +206,7 @@ class Network:
         if validation_data is not None:
             names = "validation_data[0]", "validation_data[1]"
             validation = self._learner.pair(*_check.pair(validation_data, "validation_data"), names)
-            for array, name in zip(validation, names, strict=True):  # now, not after an epoch
-                _check.finite(array, self._dtype, name)
+            self._learner.refuse_nonfinite(*validation, names)  # now, not after an epoch
         return training.fit(
             self._learner,
             data,
@@ -218,7 +220,7 @@ class Network:
         )
 
     def partial_fit(self, x: ArrayLike, y: ArrayLike, threads: int | None = None) -> float:
-        """One update on all samples as one batch.
+        """One update on all samples as one batch; a step, but no epoch: a function for lr stays where it is.
 
         Parameters
         ----------
@@ -234,8 +236,8 @@ class Network:
         ------
         ValueError, TypeError, FloatingPointError
             For data that does not fit; when the loss is not finite: the update is then left out.  No snapshot
-            is taken: an update that overflows, as with an absurd lr, shows in the loss of the next call, or,
-            where an activation hides it, within 256 calls, and wants a `reset`.
+            is taken: an update that overflows shows in the next loss, or within 256 calls where an activation
+            hides it, and wants a `reset`.
         """
         learner = self._learner
         data, target = learner.pair(x, y)
@@ -384,7 +386,7 @@ class Network:
         self._learner.reset(self.seed if seed is None else _check.seed(seed))
 
     def copy(self: Self, dtype: DTypeLike | None = None) -> Self:
-        """An independent network with the same layers, numbers and counts.
+        """An independent network with the same layers, numbers, counts and attributes of your own.
 
         Parameters
         ----------
@@ -396,11 +398,8 @@ class Network:
         Network
             Training it does not touch this one.
         """
-        state = self.__getstate__()
-        if dtype is not None:
-            state["dtype"] = dtype
         twin = type(self).__new__(type(self))
-        twin.__setstate__(state)
+        twin.__setstate__(self.__getstate__() | ({} if dtype is None else {"dtype": dtype}))
         return twin
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -418,7 +417,7 @@ class Network:
         OSError
             When the file cannot be written.
         """
-        files.save(path, self.__getstate__())
+        files.save(path, {"layers": self._layers, **self._learner.moment()})
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:

@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "_check": {"_native"},
     "_plan": {"_native", "layers", "activations", "architectures"},
     **{name: {"_native", "_check"} | DESCRIPTIONS for name in DESCRIPTIONS},
+    "layers": {"_native", "_check", "initializers", "views"},
     "losses": {"_check", "node"},  # late: a loss of a user's own is differentiated by the graph
+    "views": set(),
     "metrics": {"_native", "_check"},
     "differences": {"_check"},
     "atomic": {"_check"},
@@ -38,9 +40,19 @@ MAY_IMPORT = {
     "snapshot": {"learner"},  # for its type alone
     "exclusive": set(),
     "evaluator": {"_plan", "_check", "_native", "metrics", "pace"} | DESCRIPTIONS,
-    "learner": {"evaluator", "_plan", "_check", "_native", "metrics", "pace", "exclusive", "snapshot"}
+    "learner": {
+        "columns",
+        "evaluator",
+        "_plan",
+        "_check",
+        "_native",
+        "metrics",
+        "pace",
+        "exclusive",
+        "snapshot",
+    }
     | DESCRIPTIONS,
-    "interpreted": {"learner", "evaluator", "_check", "_native", "metrics"} | DESCRIPTIONS,
+    "interpreted": {"learner", "evaluator", "_check", "_native", "metrics", "views"} | DESCRIPTIONS,
     "training": {"evaluator", "learner", "snapshot", "exclusive", "_check", "_native", "metrics"},
     "node": {"_check"},
     "graph": {"node"},
@@ -54,6 +66,7 @@ MAY_IMPORT = {
         "metrics",
         "files",
         "network_graph",
+        "views",
     }
     | DESCRIPTIONS,
 }

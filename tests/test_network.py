@@ -372,6 +372,14 @@ def test_strings_and_objects_build_the_same_network():
     assert same_bits(by_string.parameters, by_object.parameters)
 
 
+def test_the_summary_has_columns_however_long_a_name_is():
+    drawn = bp.Normal(0.123456)
+    net = bp.Network([bp.Dense(1000, 50, weight=drawn, bias=drawn), bp.ReLU(), bp.Dense(50, 2)])
+    lines = net.summary().splitlines()[:5]
+    assert [line.split()[-1] for line in lines] == ["parameters", "50,050", "0", "102", "50,152"]
+    assert len(set(map(len, lines))) == 1
+
+
 def test_the_summary_names_every_layer_its_shape_and_the_number_of_parameters():
     summary = CASES["digits"].network().summary()
     for fact in ("Dense", "ReLU", "Softmax", "64", "128", "10", "8,320", "1,290", "9,610"):

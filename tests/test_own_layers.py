@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -201,7 +202,7 @@ def test_backward_needs_a_forward_of_the_caller():
     for call in (net.fit, net.partial_fit, net.loss_and_gradient):
         net.forward(x)
         call(x, y)
-        with pytest.raises(ValueError, match="needs a forward before it"):
+        with pytest.raises(ValueError, match=r"a forward of the whole network before it, none since"):
             net.backward(y)
 
 
@@ -217,8 +218,8 @@ def test_one_works_alone_with_its_own_parameters():
 def test_the_summary_and_repr_name_them():
     text = every_kind().summary()
     assert "0  Scale()" in text
-    assert "2  BothSigns()                       8" in text
-    assert "total                                            114" in text
+    assert re.search(r"^2  BothSigns\(\) +8 +0$", text, re.M)
+    assert re.search(r"^total +114$", text, re.M)
 
 
 # A subclass of a built-in layer
