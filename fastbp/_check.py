@@ -31,6 +31,11 @@ _SCAN = 1024  # entries converted and looked at together: they stay in the first
 _NEAR_BYTES = 1 << 20  # an array of so many is in a second-level cache wherever it is read
 _CACHE_LINE = 64  # bytes that come from memory together
 _SUM_TOLERANCE = 1e-3  # float16 keeps 11 bits: 10 probabilities of 0.1 may sum to 1 within 5e-4
+_HINTS = {  # how text becomes targets of one kind
+    "real": "numpy.asarray({}, 'float32') takes what can be read as numbers",
+    "probability": "numpy.asarray({}) == 'yes' gives True and False, of which 'yes' is to be the former",
+    "class": "numpy.unique({}, return_inverse=True) gives classes, and labels for them",
+}
 _SHOWN = 100  # characters of a refused value: a message shall not be as long as a list of a million numbers
 
 
@@ -39,7 +44,7 @@ def numeric(value: ArrayLike, argument: str, kind: str = "real") -> NDArray[Any]
     if type(value) is np.ndarray:
         array = value
     else:
-        if hasattr(value, "filled"):  # NumPy's masked array, whose mask the conversion would drop
+        if _has_mask(value):  # which the conversion would drop
             raise ValueError(f"{argument} is a masked array, expected one without a mask: fill it first")
         try:
             array = np.asarray(value)
@@ -54,9 +59,7 @@ def numeric(value: ArrayLike, argument: str, kind: str = "real") -> NDArray[Any]
         if hasattr(value, "toarray"):  # SciPy's
             found, hint = "is a sparse matrix", f"; {argument}.toarray() is an array"
         elif array.dtype.kind in "OUST" and not single:
-            hint = f"; numpy.asarray({argument}, 'float32') takes what can be read as numbers"
-            if kind == "class":
-                hint = f"; numpy.unique({argument}, return_inverse=True) gives classes, and labels for them"
+            hint = f"; {_HINTS[kind].format(argument)}"
         raise ValueError(
             f"{argument} {found}, expected real numbers (bool, integers, float16, float32 or float64){hint}"
         )
@@ -70,11 +73,11 @@ def features(
     array = numeric(x, argument)
     shape = array.shape
     if len(shape) != 2:
-        hint = ""
+        hint, given = "", argument if array is x else f"numpy.asarray({argument})"
         if shape == (columns,):
-            hint = f"; one sample is {argument}[None, :]"
+            hint = f"; one sample is {given}[None, :]"
         elif len(shape) == 1 and columns == 1:
-            hint = f"; samples of one feature are {argument}[:, None]"
+            hint = f"; samples of one feature are {given}[:, None]"
         raise ValueError(
             f"{argument} has {_count(len(shape), 'dimension')}, expected 2: (samples, features){hint}"
         )
@@ -181,11 +184,12 @@ def boolean(value: Any, argument: str) -> bool:
 def sequence(value: Iterable[Item], argument: str, expected: str) -> tuple[Item, ...]:
     """The items of ``value``; text is none."""
     try:
-        if not isinstance(value, (str, bytes)):
-            return tuple(value)
+        items = None if isinstance(value, (str, bytes)) else iter(value)
     except TypeError:
-        pass
-    raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
+        items = None
+    if items is None:
+        raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
+    return tuple(items)
 
 
 def pair(value: Any, argument: str) -> tuple[Any, Any]:
@@ -248,7 +252,9 @@ def described(
     if isinstance(value, str):
         return known[choice(value, argument, tuple(known))]()
     if isinstance(value, type) and issubclass(value, kind):
-        raise TypeError(f"{argument} is the class {value.__name__}, expected an object: {value.__name__}()")
+        raise TypeError(
+            f"{argument} is the class {value.__name__}, expected an object: {value.__name__}(...)"
+        )
     expected = f"{_alternatives(tuple(known))}{other and ', ' + other} or {a_kind(kind)}"
     raise TypeError(f"{argument} is {shown(value)}, expected {expected}")
 
@@ -342,6 +348,13 @@ def shown(value: Any, text: Callable[[Any], str] = repr) -> str:
     except ValueError:  # a whole number of more digits than Python writes out
         return f"an enormous {type(value).__name__}"
     return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
+
+
+def _has_mask(value: Any) -> bool:
+    """Whether an array is one of NumPy's masked arrays, or a list has one."""
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], np.ndarray):
+        return any(map(_has_mask, value))
+    return isinstance(value, np.ndarray) and hasattr(value, "filled")
 
 
 def _frame(frame: Any, array: NDArray[Any], argument: str) -> NDArray[Any]:

@@ -209,6 +209,13 @@ def _of_values(comparison: np.ufunc) -> Callable[..., Any]:
     return lambda *operands: comparison(*(x.value if isinstance(x, Variable) else x for x in operands))
 
 
+def _clip_by_numpy(
+    a: Operand, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None
+) -> Variable:
+    """`clip` with NumPy's names for the bounds, older and newer ones."""
+    return clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
 for _same in (
     add, subtract, multiply, divide, negative, exp, log, sqrt, square, absolute, maximum, minimum, tanh
 ):  # fmt: skip
@@ -220,7 +227,7 @@ for _question in (np.shape, np.ndim, np.size):
 TAKES_NODES[np.power] = power
 TAKES_NODES[np.matmul] = TAKES_NODES[np.dot] = matmul
 TAKES_NODES[np.where] = where
-TAKES_NODES[np.clip] = clip
+TAKES_NODES[np.clip] = _clip_by_numpy
 TAKES_NODES[np.sum] = lambda x, axis=None, keepdims=False: _sum(x, settings=(axis, keepdims))
 TAKES_NODES[np.mean] = lambda x, axis=None, keepdims=False: _mean(x, settings=(axis, keepdims))
 TAKES_NODES[np.reshape] = lambda x, shape: _reshape(x, settings=(shape,))

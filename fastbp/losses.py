@@ -30,7 +30,8 @@ class Loss:
     """The distance between outputs and targets, summed or averaged over a batch.
 
     A loss of your own defines ``value(self, output, target)``, a number, and ``gradient(self, output,
-    target)`` of the output's shape; or it is a function of two nodes of the graph, see `CustomLoss`.
+    target)`` of the output's shape; or it is a function of two nodes of the graph, see `CustomLoss`.  An
+    ``__init__`` of its own calls this one: ``super().__init__("sum")`` where the value is a sum.
 
     Parameters
     ----------
@@ -180,7 +181,8 @@ class CustomLoss(Loss):
         _check.function_of(self.function, 2, "function", _FUNCTION)
 
     def __repr__(self) -> str:
-        return f"CustomLoss({self._name()})"
+        reduction = "" if self.reduction == "mean" else f", reduction={self.reduction!r}"
+        return f"CustomLoss({self._name()}{reduction})"
 
     def value(self, output: ArrayLike, target: ArrayLike) -> float:
         """The loss of a batch; parameters, result and errors as those of `Loss.value`."""

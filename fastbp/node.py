@@ -5,6 +5,7 @@ No operation is known here: `fastbp.graph` declares them, and fills in the table
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import operator
 import os
@@ -238,15 +239,20 @@ class Variable(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **settings: Any) -> Any:
         """What all operators call, and functions of NumPy; ``x += y`` makes a node, as ``x = x + y`` does."""
         written_to = settings.pop("out", operands)[0]
-        if ufunc not in TAKES_NODES or method != "__call__" or settings or written_to is not operands[0]:
-            raise TypeError(
-                f"numpy.{ufunc.__name__} cannot take nodes like this, expected one of fastbp.graph"
-            )
+        if ufunc not in TAKES_NODES:
+            raise TypeError(f"numpy.{ufunc.__name__} cannot take nodes, expected one of fastbp.graph")
+        if method != "__call__" or settings or written_to is not operands[0]:
+            raise TypeError(f"numpy.{ufunc.__name__} cannot take nodes like this, expected operands alone")
         return TAKES_NODES[ufunc](*operands)
 
     def __array_function__(self, function: Any, _: Any, operands: Any, settings: dict[str, Any]) -> Any:
         if function not in TAKES_NODES:
             raise TypeError(f"numpy.{function.__name__} cannot take nodes, expected one of fastbp.graph")
+        if settings:
+            try:
+                inspect.signature(TAKES_NODES[function]).bind(*operands, **settings)
+            except TypeError as error:
+                raise TypeError(f"numpy.{function.__name__} cannot take nodes like this: {error}") from None
         return TAKES_NODES[function](*operands, **settings)
 
     def __array__(self, *_: Any, **__: Any) -> Array:
@@ -346,10 +352,11 @@ class Operation:
 
     def __call__(self, *operands: Operand, settings: tuple[Any, ...] = ()) -> Variable:
         if len(operands) != len(self.back):
-            raise TypeError(f"{self.name} takes {len(self.back)} operands, but {len(operands)} came")
+            name = self.name.format(*settings)
+            raise TypeError(f"{name} takes {len(self.back)} operands, but {len(operands)} came")
         floats = [x.dtype for x in operands if isinstance(x, (Variable, np.ndarray)) and x.dtype.kind == "f"]
         dtype = _SINGLE if floats and all(given == _SINGLE for given in floats) else _DOUBLE
-        inputs = tuple(x if isinstance(x, Variable) else self._constant(x, dtype) for x in operands)
+        inputs = tuple(x if isinstance(x, Variable) else self._constant(x, dtype, settings) for x in operands)
         with np.errstate(all="ignore"):
             try:
                 value = np.asarray(self.forward(*(x._value for x in inputs), *settings), dtype)
@@ -359,8 +366,8 @@ class Operation:
                 raise kind(f"{self.name.format(*settings)} cannot take {shapes}: {error}") from error
         return Variable.__new__(Variable)._fill(value, None, self, inputs, settings)
 
-    def _constant(self, operand: ArrayLike, dtype: np.dtype[Any]) -> Variable:
-        array = np.asarray(_check.numeric(operand, f"an operand of {self.name}"), dtype)
+    def _constant(self, operand: ArrayLike, dtype: np.dtype[Any], settings: tuple[Any, ...]) -> Variable:
+        array = np.asarray(_check.numeric(operand, f"an operand of {self.name.format(*settings)}"), dtype)
         return Variable.__new__(Variable)._fill(array)
 
     def locals_at(self, node: Variable) -> tuple[Any, ...]:

@@ -409,3 +409,48 @@ def test_validation_data_are_checked_under_their_own_name():
         net.fit(GOOD_X, GOOD_Y, validation_data=(np.zeros((6, 5)), GOOD_Y))
     with pytest.raises((ValueError, TypeError), match=r"^validation_data"):
         net.fit(GOOD_X, GOOD_Y, validation_data=(GOOD_X,))
+
+
+# Words that help
+
+
+class Orders:
+    """A data frame with a column of that name."""
+
+    filled = np.zeros(6)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(GOOD_X, dtype)
+
+
+def test_a_column_named_filled_makes_no_masked_array():
+    net = CASES["tanh"].network()
+    assert np.array_equal(net.predict(Orders()), net.predict(GOOD_X))
+
+
+def test_masked_rows_in_a_list_are_refused():
+    rows = [np.ma.masked_array(row, row > 0) for row in GOOD_X]
+    with pytest.raises(ValueError, match=r"^x is a masked array"):
+        CASES["tanh"].network().predict(rows)
+
+
+def test_what_is_suggested_works():
+    net = bp.Network(bp.mlp([3, 2, 1], output="sigmoid"), loss="bce")
+    sample, answers = [1.0, 2.0, 3.0], ["yes", "no"]
+    with pytest.raises(ValueError, match=r"; one sample is numpy\.asarray\(x\)\[None, :\]$"):
+        net.predict(sample)
+    assert net.predict(np.asarray(sample)[None, :]).shape == (1, 1)
+    with pytest.raises(ValueError, match=r"; one sample is x\[None, :\]$"):
+        net.predict(np.asarray(sample))
+    with pytest.raises(ValueError, match=r"; numpy\.asarray\(y\) == 'yes' gives True and False"):
+        net.fit(np.ones((2, 3)), answers)
+    net.fit(np.ones((2, 3)), np.asarray(answers) == "yes")
+
+
+def test_an_error_of_a_generator_is_its_own():
+    with pytest.raises(TypeError, match=r"^out_features is '3', expected a whole number"):
+        bp.Network(bp.Dense(5, size) for size in ["3"])
+    with pytest.raises(TypeError, match="NoneType"):
+        bp.mlp(int(size) for size in [4, None])
+    with pytest.raises(TypeError, match=r"^sizes is 3, expected at least 2 sizes"):
+        bp.mlp(3)

@@ -47,6 +47,14 @@ def test_perf_s_counts_are_summed_over_kinds_of_processors_and_may_be_missing():
     assert counters.read_perf(PERF, events) == {"instructions": 1000, "L1 misses": 56}
 
 
+def describe(folder, *words):
+    """A cache as Linux tells it."""
+    folder.mkdir()
+    names = ("level", "type", "size", "ways_of_associativity", "coherency_line_size")
+    for key, word in zip(names, words, strict=True):
+        (folder / key).write_text(f"{word}\n")
+
+
 def test_the_simulated_caches_are_the_processor_s_for_data(tmp_path):
     for name, words in {
         "index0": ("1", "Data", "48K", "12", "64"),
@@ -54,16 +62,18 @@ def test_the_simulated_caches_are_the_processor_s_for_data(tmp_path):
         "index2": ("2", "Unified", "1024K", "16", "64"),
         "index3": ("3", "Unified", "32768K", "16", "64"),
     }.items():
-        (tmp_path / name).mkdir()
-        names = ("level", "type", "size", "ways_of_associativity", "coherency_line_size")
-        for key, word in zip(names, words, strict=True):
-            (tmp_path / name / key).write_text(f"{word}\n")
+        describe(tmp_path / name, *words)
     tool = counters.cachegrind(counters.read_caches(tmp_path))
     assert {"--D1=49152,12,64", "--LL=1048576,16,64"} <= set(tool.command)
     assert tool.caches == ", 48 KB, 1,024 KB"
 
 
 def test_caches_that_the_system_does_not_tell_are_common_ones(tmp_path):
+    assert counters.read_caches(tmp_path) == counters.COMMON_CACHES
+    describe(tmp_path / "index0", "1", "Data", "48K", "12", "64")
+    describe(tmp_path / "index2", "2", "Unified", "1024K", "0", "64")  # ways that nobody knows
+    assert counters.read_caches(tmp_path) == counters.COMMON_CACHES
+    (tmp_path / "index2" / "ways_of_associativity").unlink()
     assert counters.read_caches(tmp_path) == counters.COMMON_CACHES
 
 

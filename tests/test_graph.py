@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import math
 import pickle
 import sys
@@ -279,6 +280,11 @@ def test_functions_of_numpy_are_those_of_the_graph():
     assert np.mean(x).operation == "mean"
     assert np.where(x > 1, x, y).operation == "where"
     assert np.clip(x, 0, 1).value.tolist() == [[0.5, 1.0]]
+    assert np.clip(x, a_min=1, a_max=None).value.tolist() == [[1.0, 2.0]]
+    assert np.clip(x, a_min=None, a_max=1).value.tolist() == [[0.5, 1.0]]
+    if "min" in inspect.signature(np.clip).parameters:  # NumPy 2.1
+        assert np.clip(x, min=1).value.tolist() == [[1.0, 2.0]]
+        assert np.clip(x, min=0.75, max=1).value.tolist() == [[0.75, 1.0]]
     assert np.transpose(x).shape == np.reshape(x, (2, 1)).shape == (2, 1)
     assert (np.shape(x), np.ndim(x), np.size(x), len(x)) == ((1, 2), 2, 2, 1)
 

@@ -41,6 +41,7 @@ X, W = Variable(np.ones((3, 2)), "X"), Variable(np.ones((3, 4)), "W")
         (lambda: Variable(1j), r"^value is 1j, expected real numbers"),
         (lambda: X * "text", r"^an operand of \* is 'text'"),
         (lambda: X * None, r"^an operand of \* is None, expected real numbers"),
+        (lambda: graph.power("text", 2), r"^an operand of \*\* 2 is 'text'"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_shapes(make, message):
@@ -53,11 +54,13 @@ def test_what_does_not_fit_is_named_with_its_shapes(make, message):
     [
         (lambda: bool(X), "neither true nor false"),
         (lambda: np.asarray(X), "a node is no array"),
-        (lambda: np.sin(X), "numpy.sin cannot take nodes like this, expected one of fastbp.graph"),
+        (lambda: np.sin(X), "numpy.sin cannot take nodes, expected one of fastbp.graph"),
         (lambda: X // 2, "numpy.floor_divide cannot take nodes"),
         (lambda: np.add.reduce(X), "numpy.add cannot take nodes like this"),
         (lambda: np.exp(X, out=np.ones((3, 2))), "numpy.exp cannot take nodes like this"),
         (lambda: np.concatenate([X, X]), "numpy.concatenate cannot take nodes"),
+        (lambda: np.sum(X, where=True), "^numpy.sum cannot take nodes like this: .*'where'"),
+        (lambda: np.mean(X, dtype=float), "^numpy.mean cannot take nodes like this: .*'dtype'"),
         (lambda: graph.exp(X, X), "exp takes 1 operands, but 2 came"),
         (lambda: graph.maximum(X), "maximum takes 2 operands, but 1 came"),
         (lambda: len(Variable(1.0)), "unsized"),

@@ -184,11 +184,14 @@ def read_caches(folder: Path) -> list[Cache]:
     """The first-level data cache and the second-level one, as Linux tells them, or common ones."""
     found = {}
     for index in folder.glob("index*"):
-        level, kind, size, ways, line = (
-            (index / name).read_text().strip()
-            for name in ("level", "type", "size", "ways_of_associativity", "coherency_line_size")
-        )
-        if kind != "Instruction":
+        try:
+            level, kind, size, ways, line = (
+                (index / name).read_text().strip()
+                for name in ("level", "type", "size", "ways_of_associativity", "coherency_line_size")
+            )
+        except OSError:  # some machines leave one out
+            continue
+        if kind != "Instruction" and int(ways):  # 0 where nobody says
             found[int(level)] = Cache(int(size.removesuffix("K")) << 10, int(ways), int(line))
     return [found[level] for level in (1, 2)] if found.keys() >= {1, 2} else COMMON_CACHES
 
