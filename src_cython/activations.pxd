@@ -12,7 +12,7 @@ exp        a = e^z                    da a
 
 from real cimport (
     EPILOGUE_EXP_SLOPE, EPILOGUE_NONE, EPILOGUE_RELU, EPILOGUE_RELU_SLOPE, EPILOGUE_SIGMOID_SLOPE,
-    EPILOGUE_TANH_SLOPE, epilogue_row, exp_row, exp_sum_row, max_row, real, sigmoid_row, tanh_row,
+    EPILOGUE_TANH_SLOPE, dots, epilogue_row, exp_row, exp_sum_row, max_row, real, sigmoid_row, tanh_row,
 )
 
 cdef enum activation_code:
@@ -67,9 +67,7 @@ cdef inline void activation_backward(
     cdef ptrdiff_t i
     cdef real dot
     if activation == SOFTMAX:
-        dot = 0
-        for i in range(n):
-            dot += da[i] * a[i]
+        dots(&dot, 1, da, n, a, 1, n)
         for i in range(n):
             dz[i] = a[i] * (da[i] - dot)
     elif activation != IDENTITY or dz != da:

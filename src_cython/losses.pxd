@@ -21,8 +21,16 @@ cdef enum loss_code:
     CROSS_ENTROPY = 2
     MAE = 3
 
+cdef enum term_code:
+    SQUARE     # (a - t)^2
+    ABSOLUTE   # abs(a - t)
+    SOFTPLUS   # max(a, 0) - a t: with ln(1 + e^-abs(a)) the softplus of a, less a t
+    SHARE      # t (peak - a)
+    PLAIN      # a
+
 cdef enum:
     SUMS = 8  # independent running sums: one chain of additions would cost 4 cycles an element
+    FEW = 32  # terms that are added one after the other: what comes of several sums is one chain, too
 
 
 cdef inline bint takes_logits(int loss) noexcept nogil:
@@ -55,63 +63,75 @@ cdef inline double sum_in_order(const double* x, ptrdiff_t n) noexcept nogil:
     return total
 
 
-cdef inline double distance_of(real error, bint squared) noexcept nogil:
-    return <double>error * error if squared else <double>error if error > 0 else -<double>error
+cdef inline double term_of(int term, real a, real t, real peak) noexcept nogil:
+    if term == SQUARE:
+        return <double>(a - t) * (a - t)
+    if term == ABSOLUTE:
+        return <double>(a - t) if a - t > 0 else -<double>(a - t)
+    if term == SOFTPLUS:
+        return (a if a > 0 else 0) - a * t
+    if term == SHARE:
+        return t * (peak - a)
+    return a
 
 
-cdef inline real slope_of(real error, real scale, bint squared) noexcept nogil:
-    """The derivative of scale times the distance."""
+cdef inline real slope_of(int term, real error, real scale) noexcept nogil:
+    """The derivative of scale times a SQUARE or an ABSOLUTE error."""
     cdef real two = 2
-    return two * scale * error if squared else scale if error > 0 else -scale if error < 0 else 0
+    return two * scale * error if term == SQUARE else scale if error > 0 else -scale if error < 0 else 0
 
 
 cdef inline double short_distance(
-    real* delta, const real* a, const real* t, ptrdiff_t n, real scale, bint squared
+    int term, real* delta, const real* a, const real* t, ptrdiff_t n, real scale
 ) noexcept nogil:
-    """distance for n <= SUMS, and dA in the same pass."""
+    """sum_of_terms for n <= FEW, and dA in the same pass, which may overwrite a."""
     cdef double total = 0
     cdef real error
     cdef ptrdiff_t i
     for i in range(n):
         error = a[i] - t[i]
-        total += distance_of(error, squared)
+        total += term_of(term, a[i], t[i], 0)
         if delta != NULL:
-            delta[i] = slope_of(error, scale, squared)
+            delta[i] = slope_of(term, error, scale)
     return total
 
 
-cdef inline double distance(const real* a, const real* t, ptrdiff_t n, bint squared) noexcept nogil:
-    """The sum of (a - t)^2, or of abs(a - t), in float64, in the order of sum_in_order."""
+cdef inline double sum_of_terms(int term, const real* a, const real* t, ptrdiff_t n, real peak) noexcept nogil:
+    """In float64, many in the order of sum_in_order; t is read where the term has one."""
     cdef double sums[SUMS]
     cdef double total = 0
     cdef ptrdiff_t i = 0
     cdef int s
-    for s in range(SUMS):
-        sums[s] = 0
-    while i + SUMS <= n:
+    if n > FEW:
         for s in range(SUMS):
-            sums[s] += distance_of(a[i + s] - t[i + s], squared)
-        i += SUMS
-    for s in range(<int>(n - i)):
-        sums[s] += distance_of(a[i + s] - t[i + s], squared)
-    for s in range(SUMS):
-        total += sums[s]
+            sums[s] = 0
+        while i + SUMS <= n:
+            for s in range(SUMS):
+                sums[s] += term_of(term, a[i + s], t[i + s] if term != PLAIN else 0, peak)
+            i += SUMS
+        for s in range(<int>(n - i)):
+            sums[s] += term_of(term, a[i + s], t[i + s] if term != PLAIN else 0, peak)
+        for s in range(SUMS):
+            total += sums[s]
+    else:
+        for i in range(n):
+            total += term_of(term, a[i], t[i] if term != PLAIN else 0, peak)
     return total
 
 
 cdef inline void distance_rows(
-    bint squared, double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
+    int term, double* values, real* delta, ptrdiff_t delta_row, const real* a, ptrdiff_t a_row,
     const real* target, ptrdiff_t rows, ptrdiff_t outputs, real scale,
 ) noexcept nogil:
-    """mse (squared) or mae: values (rows) and, unless delta is NULL, dA; delta may be a."""
+    """mse or mae by their terms: values (rows) and, unless delta is NULL, dA; delta may be a."""
     cdef ptrdiff_t r, j
     for r in range(rows):
-        if outputs <= SUMS:
-            values[r] = short_distance(delta, a, target, outputs, scale, squared)
+        if outputs <= FEW:
+            values[r] = short_distance(term, delta, a, target, outputs, scale)
         else:
-            values[r] = distance(a, target, outputs, squared)
+            values[r] = sum_of_terms(term, a, target, outputs, 0)
             for j in range(outputs if delta != NULL else 0):
-                delta[j] = slope_of(a[j] - target[j], scale, squared)
+                delta[j] = slope_of(term, a[j] - target[j], scale)
         if delta != NULL:
             delta += delta_row
         a += a_row
@@ -126,34 +146,23 @@ cdef inline void bce_rows(
     cdef ptrdiff_t runs = 1 if is_one_run(z_row, outputs) else rows
     cdef ptrdiff_t run = (rows - 1) * z_row + outputs if runs == 1 else outputs
     cdef ptrdiff_t r, j
-    cdef double total
     if delta != NULL:
         for r in range(runs):
             sigmoid_row(delta + r * delta_row, z + r * z_row, run)
     for r in range(rows):
-        total = 0
-        for j in range(outputs):
-            total += (z[r * z_row + j] if z[r * z_row + j] > 0 else 0) - z[r * z_row + j] * target[r * outputs + j]
-        values[r] = total
+        values[r] = sum_of_terms(SOFTPLUS, z + r * z_row, target + r * outputs, outputs, 0)
         if delta != NULL:
             for j in range(outputs):
                 delta[r * delta_row + j] = scale * (delta[r * delta_row + j] - target[r * outputs + j])
     for r in range(runs):
         log1p_exp_row(z + r * z_row, z + r * z_row, run)
     for r in range(rows):
-        total = 0
-        for j in range(outputs):
-            total += z[r * z_row + j]
-        values[r] += total
+        values[r] += sum_of_terms(PLAIN, z + r * z_row, z, outputs, 0)
 
 
 cdef inline double mass_of(const real* target, ptrdiff_t outputs) noexcept nogil:
     """What a row of probabilities sums to: 1, but for its rounding."""
-    cdef double mass = 0
-    cdef ptrdiff_t j
-    for j in range(outputs):
-        mass += target[j]
-    return mass
+    return sum_of_terms(PLAIN, target, target, outputs, 0)
 
 
 cdef inline void cross_entropy_rows(
@@ -168,17 +177,13 @@ cdef inline void cross_entropy_rows(
     cdef ptrdiff_t r, j, label = 0
     cdef real largest, share
     cdef real* e
-    cdef double total
     for r in range(rows):
         largest = max_row(z, outputs)
         if target_columns == 1:
             label = <ptrdiff_t>target[0] if 0 <= target[0] < outputs else -1
             values[r] = largest - z[label] if label >= 0 else NAN
         else:
-            total = 0
-            for j in range(outputs):
-                total += target[j] * (largest - z[j])
-            values[r] = total
+            values[r] = sum_of_terms(SHARE, z, target, outputs, largest)
         e = delta if delta != NULL else z
         sums[r] = exp_sum_row(e, z, largest, outputs)
         values[r] += sums[r] - sums[r]  # 0, or NaN, of which the logarithm would make a number
@@ -197,13 +202,9 @@ cdef inline void cross_entropy_rows(
         z += z_row
         target += target_columns
     log_row(sums, sums, rows)
-    if target_columns == 1:
-        for r in range(rows):
-            values[r] += sums[r]
-    else:
-        target -= rows * outputs
-        for r in range(rows):
-            values[r] += mass_of(target + r * outputs, outputs) * sums[r]
+    target -= rows * target_columns
+    for r in range(rows):
+        values[r] += sums[r] if target_columns == 1 else mass_of(target + r * outputs, outputs) * sums[r]
 
 
 cdef inline void loss_rows(
@@ -221,6 +222,6 @@ cdef inline void loss_rows(
     elif loss == BCE:
         bce_rows(values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
     elif loss == MAE:
-        distance_rows(False, values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
+        distance_rows(ABSOLUTE, values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
     else:
-        distance_rows(True, values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
+        distance_rows(SQUARE, values, delta, delta_row, z, z_row, target, rows, outputs, <real>scale)
