@@ -26,12 +26,12 @@ from real cimport (
     float_mode_leave, padded, real, table, tile_foresee,
 )
 from real cimport multiply_add as multiply_add_thread
-from rows cimport all_between, find_nonfinite_number, find_nonfinite_row, shuffle_rows
+from rows cimport all_between, find_nonfinite_number, find_nonfinite_row, shuffle_rows, sums_to_one
 from stages cimport DENSE, ELEMENTWISE, last_stage, network, packing_size, stage
 from step cimport CLOCK_ROW, backpropagate_batch, propagate_batch, train_batches
 from team cimport (
-    openmp_version, team_breaks_up, team_flag, team_flag_init, team_flag_raise, team_flag_raised, team_gate,
-    team_gate_init, team_limit, team_rank, team_size, team_watch, team_watch_start,
+    openmp_address, openmp_version, team_breaks_up, team_flag, team_flag_init, team_flag_raise, team_flag_raised,
+    team_gate, team_gate_init, team_limit, team_rank, team_size, team_watch, team_watch_start,
 )
 
 import sys
@@ -82,6 +82,9 @@ cdef const char* LETTERS = "?bBhHiIqQefd"
 cdef Py_ssize_t* SIZES = [1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8]
 cdef const char* ORDERS = "@=^<>!"
 cdef const char* OTHER_ORDERS = ">!" if sys.byteorder == "little" else "<"
+
+
+cdef double ROUNDED = 2e-4  # by how much a row of probabilities may miss a sum of 1 without a closer look
 
 
 cdef inline bint is_among(char letter, const char* letters) noexcept:
@@ -181,25 +184,30 @@ def fits(x, y, Py_ssize_t columns, Py_ssize_t outputs, str kind not None):
     """Whether x and y are, as they come, arrays that a network may train on: (samples, columns), and their targets.
 
     kind says what targets are, "real", "probability" or "class", or is empty where x stands alone.  A no is not the
-    last word: what is no array may be made one, and whether rows of probabilities sum to 1 is not looked at here.
+    last word: what is no array may be made one, and rows of probabilities may sum to 1 a little less exactly.
     """
     cdef Py_buffer view
     cdef table data, target
-    cdef bint labels = kind == "class", bounded = kind != "real", fit
+    cdef bint classes = kind == "class", bounded = kind != "real", labels, fit
+    cdef ptrdiff_t r
     if not describe(x, &view, &data):
         return False
     fit = view.ndim == 2 and data.columns == columns and data.rows > 0
     PyBuffer_Release(&view)
     if not fit or kind == "":
         return fit
-    if bounded and not labels and kind != "probability":
+    if bounded and not classes and kind != "probability":
         raise ValueError(f"kind is {kind!r}, expected 'real', 'probability' or 'class'")
     if not describe(y, &view, &target):
         return False
+    labels = classes and view.ndim == 1
     with nogil:
-        fit = target.rows == data.rows and (view.ndim == 1 if labels else target.columns == outputs)
+        fit = target.rows == data.rows and (labels or target.columns == outputs)
         if fit and bounded:
             fit = all_between(&target, <double>outputs - 1 if labels else 1, labels)
+        if fit and classes and not labels:
+            for r in range(target.rows):
+                fit &= sums_to_one(&target, r, ROUNDED)
     PyBuffer_Release(&view)
     return fit
 

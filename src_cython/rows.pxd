@@ -89,6 +89,21 @@ cdef inline bint all_between(const table* source, double most, bint whole) noexc
     return True
 
 
+cdef inline bint sums_to_one(const table* source, ptrdiff_t r, double tolerance) noexcept nogil:
+    """Whether a row's numbers do."""
+    cdef double numbers[COMPARED]
+    cdef double total = 0
+    cdef table some
+    cdef ptrdiff_t first = 0, i
+    while first < source.columns:
+        some = columns_of(source, first, COMPARED)
+        convert_rows(&numbers[0], 0, &some, <const int64_t*>NULL, r, 1)
+        for i in range(some.columns):
+            total += numbers[i]
+        first += COMPARED
+    return 1 - tolerance <= total <= 1 + tolerance
+
+
 cdef inline bint gather_rows(
     real* out, ptrdiff_t out_row, const table* source, const int64_t* order, ptrdiff_t first, ptrdiff_t rows
 ) noexcept nogil:

@@ -308,16 +308,18 @@ def test_targets_that_do_not_belong_to_the_loss_are_refused(case, y, message):
         fit(np.zeros((len(y), CASES[case].widths[0])), y, case)
 
 
-def is_let_through(x, y, kind):
+OUTPUTS = 5
+
+
+def is_let_through(x, y, kind, outputs=OUTPUTS):
     """By the checks that put into words what is wrong."""
     try:
-        _check.targets(y, len(_check.features(x, 7)), OUTPUTS, kind)
+        _check.targets(y, len(_check.features(x, 7)), outputs, kind)
     except ValueError:
         return False
     return True
 
 
-OUTPUTS = 5
 LOOKED_AT = {
     "labels": np.arange(600) % OUTPUTS,
     "a label too many": np.arange(600) % (OUTPUTS + 1),
@@ -330,6 +332,8 @@ LOOKED_AT = {
     "an infinity": np.append(np.zeros(599), np.inf),
     "a column": np.zeros((600, 1)),
     "rows": np.zeros((600, OUTPUTS)),
+    "one-hot rows": np.eye(OUTPUTS)[np.arange(600) % OUTPUTS],
+    "rows of fifths": np.full((600, OUTPUTS), 1 / OUTPUTS),
     "rows of ones": np.ones((600, OUTPUTS)),
     "rows with a two": np.where(np.arange(600 * OUTPUTS).reshape(600, -1) == 2999, 2, 0),
     "rows below 0": np.where(np.arange(600 * OUTPUTS).reshape(600, -1) == 1501, -1, 0),
@@ -357,10 +361,33 @@ def test_what_fits_at_one_look_is_what_the_checks_let_through(y, kind):
             copies += [np.repeat(cast, 2, axis=0)[::2], cast[::-1].copy()[::-1], np.asfortranarray(cast)]
         for arranged in copies:
             fit = _native.fits(x, arranged, 7, OUTPUTS, kind)
+            lets_through = is_let_through(x, arranged, kind)
             if kind == "class" and arranged.ndim == 2:
-                assert not fit  # whether rows sum to 1 is looked at in NumPy
+                assert fit <= lets_through  # of sums that are less exactly 1 NumPy has the last word
             else:
-                assert fit == is_let_through(x, arranged, kind), (dtype, arranged.strides)
+                assert fit == lets_through, (dtype, arranged.strides)
+
+
+@pytest.mark.parametrize("outputs", [1, OUTPUTS, 1200])
+def test_rows_that_sum_to_1_fit_at_one_look(outputs):
+    x, rng = np.zeros((60, 7), np.float32), np.random.default_rng(0)
+    one_hot = np.eye(outputs)[rng.integers(0, outputs, 60)]
+    drawn = rng.dirichlet(np.ones(outputs), 60)
+    for y in [*(one_hot.astype(dtype) for dtype in WHOLE + REAL), drawn, drawn.astype(np.float32)]:
+        for arranged in (
+            y,
+            reversed_bytes(y),
+            np.repeat(y, 2, axis=0)[::2],
+            np.asfortranarray(y),
+            y[:, ::-1],
+        ):
+            assert _native.fits(x, arranged, 7, outputs, "class")
+        for share, fit in ((1.0001, True), (1.0005, False), (1.002, False)):
+            if y.dtype in (np.float32, np.float64):
+                changed = y.copy()
+                changed[-1] *= 2 - share
+                assert _native.fits(x, changed, 7, outputs, "class") == fit
+                assert is_let_through(x, changed, "class", outputs) == (share < 1.001)
 
 
 @pytest.mark.parametrize("kind", ["real", "probability", "class"])
