@@ -64,25 +64,25 @@ def _load() -> tuple[ModuleType, str]:
     return importlib.import_module(f"fastbp._core_{wanted}"), wanted
 
 
-def _has_lost_threads() -> bool:
-    """Whether a fork made this process, with an OpenMP runtime in it whose threads may have stayed behind.
-
-    Asked before the core is loaded: Linux may give it that runtime, PyTorch's say, instead of one of its own.
-    """
+def _inherited_memory() -> list[range]:
+    """The addresses mapped in a process that a fork made; none in others, and where no system says."""
     try:
         with open("/proc/self/stat", "rb") as file:
             flags = int(file.read().rpartition(b")")[2].split()[6])
         if not flags & 0x40:  # PF_FORKNOEXEC: no program was started since
-            return False
+            return []
         with open("/proc/self/maps", "rb") as file:
-            libraries = file.read()
+            spans = [line.split(maxsplit=1)[0].split(b"-") for line in file]
+        return [range(int(start, 16), int(end, 16)) for start, end in spans]
     except (OSError, ValueError, IndexError):
-        return False
-    return any(name in libraries for name in (b"/libgomp.so", b"/libomp.so", b"/libiomp5.so"))
+        return []
 
 
-_LOST_THREADS = _has_lost_threads()
+_INHERITED = _inherited_memory()
 core, level = _load()
+# Linux may give the core an OpenMP runtime that was there before, PyTorch's say, instead of one of its own;
+# if that came with a fork, its threads may have stayed behind.
+_LOST_THREADS = any(core.openmp_place() in span for span in _INHERITED)
 ACTIVATIONS: dict[str, int] = core.ACTIVATIONS
 LOSSES: dict[str, int] = core.LOSSES
 STAGE_KINDS: dict[str, int] = core.STAGE_KINDS

@@ -274,6 +274,11 @@ def openmp_limit():
     return team_limit()
 
 
+def openmp_place():
+    """The address of the OpenMP runtime that this core calls, 0 where there is none."""
+    return openmp_address()
+
+
 def multiply_add(Py_ssize_t rounds, real[::1] out, int threads):
     """Independent fused multiply-adds on every thread; returns how many flops they were."""
     cdef ptrdiff_t flops = 0

@@ -35,6 +35,7 @@
 #define team_rank() omp_get_thread_num()
 #define team_limit() omp_get_max_threads()
 #define openmp_version() _OPENMP
+#define openmp_address() ((size_t)(void *)&omp_get_max_threads) /* of the runtime's code, whichever has been bound */
 
 /* About 5 us of pauses; then the processor is offered to others at every look, which costs an idle machine 0.5 us. */
 enum { TEAM_SPINS = 200 };
@@ -139,6 +140,7 @@ static inline void team_meet(team_gate *gate, int team, team_watch *watch) {
 #define team_rank() 0
 #define team_limit() 1
 #define openmp_version() 0
+#define openmp_address() ((size_t)0)
 enum { TEAM_QUEUES = 1 };
 typedef struct { int taken; } team_queue;
 typedef struct { team_queue queues[TEAM_QUEUES]; } team_gate;

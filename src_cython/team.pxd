@@ -13,6 +13,7 @@ cdef extern from "team.h" nogil:
     int team_rank()
     int team_limit()
     int openmp_version()
+    size_t openmp_address()
     void team_gate_init(team_gate* gate, int threads)
     ctypedef struct team_watch:
         int kept_waiting

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from interpreter import python, run
 from threadpoolctl import threadpool_info
@@ -138,8 +140,8 @@ def train():
     net.fit(x, y, batch_size=600, threads=2)
     print(bp.get_num_threads(), flush=True)
 
-if {used}:
-    use(ctypes.CDLL({runtime!r}))
+if {runtime!r}:
+    use(ctypes.CDLL({runtime!r}, ctypes.{mode}))
 if os.fork() == 0:
     train()
     os._exit(0)
@@ -147,12 +149,32 @@ os.wait()
 """
 
 
-@pytest.mark.parametrize(("used", "threads"), [(True, 1), (False, 3)])
+def the_runtime(tmp_path):
+    [path] = (info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp")
+    return path
+
+
+def another_runtime(tmp_path):
+    """As wheels bring it: under a name, inside and out, that nothing else asks for."""
+    path = tmp_path / "libgomp-a34b3233.so.1"
+    path.write_bytes(Path(the_runtime(tmp_path)).read_bytes().replace(b"libgomp.so.1", b"libgomp-a3.1"))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "mode", "threads"),
+    [
+        (lambda tmp_path: "", "RTLD_LOCAL", 3),
+        (the_runtime, "RTLD_LOCAL", 1),
+        (another_runtime, "RTLD_GLOBAL", 1),  # PyTorch's takes the place of the system's
+        (another_runtime, "RTLD_LOCAL", 3),  # scikit-learn's keeps to itself
+    ],
+    ids=["none", "the same", "another for all", "another of its own"],
+)
 def test_a_child_that_imports_it_first_has_one_thread_if_its_parent_used_the_runtime_and_all_if_not(
-    used, threads
+    tmp_path, runtime, mode, threads
 ):
-    [runtime] = (info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp")
-    program = LATE_IMPORT.format(used=used, runtime=runtime)
+    program = LATE_IMPORT.format(runtime=runtime(tmp_path), mode=mode)
     assert run(program, FASTBP_NUM_THREADS="3") == f"{threads}\n"
 
 
