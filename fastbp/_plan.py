@@ -110,7 +110,7 @@ class Plan:
         return self.dtype.itemsize * (self.in_features + 2 * int(self.field("outputs").sum()))
 
     def evaluation_flops(self, rows: int) -> int:
-        """Flops of a forward pass, a third of a step's."""
+        """Flops of a forward pass, or somewhat less: a third of a step's, though the first layer has half."""
         return rows * self.flops_per_row // 3
 
     def training_threads(self, batch_size: int, cap: int, updated: int = 0) -> int:
@@ -170,18 +170,16 @@ class Plan:
 
     def _packs(self) -> bool:
         """Whether panels of any layer's weights are copied together before use, as the core says."""
-        scratch = _native.kernels(self.dtype).layer_scratch
+        scratch, like = _native.kernels(self.dtype).layer_scratch, np.empty(1, self.dtype)
         sizes = zip(*(self.field(name).tolist() for name in ("kind", "inputs", "outputs")), strict=True)
         return any(
-            kind == _native.STAGE_KINDS["dense"] and scratch(np.empty(shape, self.dtype), 1, False, 1) > 0
+            kind == _native.STAGE_KINDS["dense"] and scratch(like, *shape, 1, False, 1) > 0
             for kind, *shape in sizes
         )
 
     def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
         """Elements that each thread packs matrices into, as the core says."""
-        size: int = _native.kernels(self.dtype).packing(
-            stages, np.empty(self.parameter_count, self.dtype), rows
-        )
+        size: int = _native.kernels(self.dtype).packing(stages, np.empty(1, self.dtype), rows)
         return size
 
     def _float64(self, count: int) -> int:

@@ -386,9 +386,9 @@ class Dense(Layer):
 
     def _scratch(self, rows: int, team: int, *, backward: bool) -> NDArray[Any]:
         """What the threads of a pass pack matrices into."""
-        weight = self.weight
-        size = _native.kernels(weight.dtype).layer_scratch(weight, rows, backward, team)
-        return np.empty(size, weight.dtype)
+        bias, shape = self.bias, (self.in_features, self.out_features)
+        size = _native.kernels(bias.dtype).layer_scratch(bias, *shape, rows, backward, team)
+        return np.empty(size, bias.dtype)
 
     def _output_shape(self, kept: NDArray[Any]) -> tuple[int, ...]:
         return len(kept), self.out_features

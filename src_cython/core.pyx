@@ -123,8 +123,8 @@ cdef int open_table(object array, Py_buffer* view, table* source) except -1:
     return 0
 
 
-cdef int open_network(network* net, const int64_t[:, ::1] stages, const real[::1] parameters, int loss) except -1:
-    """Describe a network whose parameters lie where its stages say."""
+cdef int open_stages(network* net, const int64_t[:, ::1] stages) except -1:
+    """Describe a network but for its parameters."""
     cdef const stage* s
     cdef ptrdiff_t i
     if stages.shape[0] < 1 or stages.shape[1] * sizeof(int64_t) != sizeof(stage):
@@ -132,13 +132,23 @@ cdef int open_network(network* net, const int64_t[:, ::1] stages, const real[::1
     memset(net, 0, sizeof(network))
     net.stages = <const stage*>&stages[0, 0]
     net.count = stages.shape[0]
+    for i in range(net.count):
+        s = net.stages + i
+        if s.inputs < 1 or s.outputs < 1 or (i and s.inputs != net.stages[i - 1].outputs):
+            raise ValueError(f"stage {i} takes {s.inputs} and gives {s.outputs} features, which does not fit")
+    return 0
+
+
+cdef int open_network(network* net, const int64_t[:, ::1] stages, const real[::1] parameters, int loss) except -1:
+    """Describe a network whose parameters lie where its stages say."""
+    cdef const stage* s
+    cdef ptrdiff_t i
+    open_stages(net, stages)
     net.parameters = <void*>&parameters[0]  # what writes to them asks for leave by itself
     net.parameter_count = parameters.shape[0]
     net.loss = loss
     for i in range(net.count):
         s = net.stages + i
-        if s.inputs < 1 or s.outputs < 1 or (i and s.inputs != net.stages[i - 1].outputs):
-            raise ValueError(f"stage {i} takes {s.inputs} and gives {s.outputs} features, which does not fit")
         if s.kind == DENSE and (
             s.weight < 0 or s.bias < 0 or s.weight + s.inputs * s.outputs > net.parameter_count
             or s.bias + s.outputs > net.parameter_count
@@ -159,11 +169,13 @@ cdef int check_tables(const network* net, bint scored) except -1:
     return 0
 
 
-def packing(const int64_t[:, ::1] stages, const real[::1] parameters, Py_ssize_t rows):
+def packing(const int64_t[:, ::1] stages, const real[::1] like, Py_ssize_t rows):
     """Elements that each thread needs to pack matrices into when so many rows run together."""
     cdef network net
-    open_network(&net, stages, parameters, 0)
-    return packing_size(&net, &parameters[0], rows)
+    if like.shape[0] < 1:
+        raise ValueError("like is empty")
+    open_stages(&net, stages)
+    return packing_size(&net, &like[0], rows)
 
 
 def find_nonfinite(x, real[::1] scratch):

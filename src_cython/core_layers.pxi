@@ -9,18 +9,20 @@ cdef int check_arrays(bint fit, Py_ssize_t entries, int threads) except -1:
     return 0
 
 
-cdef ptrdiff_t scratch_size(const real* weight, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, bint backward):
+cdef ptrdiff_t scratch_size(const real* like, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t outputs, bint backward):
     """Elements of scratch that a thread needs for a pass of so many rows through a dense layer: whole lines."""
     return padded(
-        backward_scratch(weight, rows, inputs, outputs) if backward else forward_packing(weight, inputs, outputs)
+        backward_scratch(like, rows, inputs, outputs) if backward else forward_packing(like, inputs, outputs)
     )
 
 
-def layer_scratch(const real[:, ::1] weight, Py_ssize_t rows, bint backward, int threads):
+def layer_scratch(
+    const real[::1] like, Py_ssize_t inputs, Py_ssize_t outputs, Py_ssize_t rows, bint backward, int threads
+):
     """Elements of scratch that so many threads need for a pass of so many rows through a dense layer."""
     cdef ptrdiff_t size
-    check_arrays(True, min(rows, weight.shape[0], weight.shape[1]), threads)
-    size = scratch_size(&weight[0, 0], rows, weight.shape[0], weight.shape[1], backward)
+    check_arrays(like.shape[0] > 0, min(rows, inputs, outputs), threads)
+    size = scratch_size(&like[0], rows, inputs, outputs, backward)
     return threads * size + LINE if size else 0
 
 

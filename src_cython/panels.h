@@ -103,10 +103,10 @@ static void FN(pack)(real_t *out, ptrdiff_t out_row, const real_t *matrix, ptrdi
 /* The same for a panel of the transpose: out (depth, whole vectors) from n rows of matrix (n, depth). Whole lines of
  * the rows are read at a time: rows a power of two apart fall into the same few sets of the first-level cache. */
 static void FN(pack_transposed)(real_t *out, const real_t *matrix, ptrdiff_t matrix_row, ptrdiff_t depth, int n) {
-    enum { LINE = 64 / sizeof(real_t) };
+    enum { DEEP = 64 / sizeof(real_t) }; /* numbers in a line of the caches */
     const int width = (n + LANES - 1) / LANES * LANES;
-    for (ptrdiff_t k = 0; k < depth; k += LINE, matrix += LINE, out += LINE * width) {
-        const ptrdiff_t rows = depth - k < LINE ? depth - k : LINE;
+    for (ptrdiff_t k = 0; k < depth; k += DEEP, matrix += DEEP, out += DEEP * width) {
+        const ptrdiff_t rows = depth - k < DEEP ? depth - k : DEEP;
         FN(transpose)(out, width, matrix, matrix_row, n, rows);
         for (ptrdiff_t r = 0; n < width && r < rows; r++) memset(out + r * width + n, 0, (width - n) * sizeof(real_t));
     }

@@ -45,9 +45,13 @@ def operands(rng, rows, inputs, outputs, dtype):
     return x, weight, bias, dz
 
 
+def scratch_for(core, weight, *arguments):
+    return core.layer_scratch(weight[0], *weight.shape, *arguments)
+
+
 def forward(core, x, weight, bias, threads):
     z = Guarded((len(x), weight.shape[1]), x.dtype)
-    scratch = Guarded((core.layer_scratch(weight, len(x), False, threads),), x.dtype)
+    scratch = Guarded((scratch_for(core, weight, len(x), False, threads),), x.dtype)
     core.dense_forward(x, weight, bias, z.array, scratch.array, threads)
     assert z.intact
     assert scratch.intact
@@ -58,7 +62,7 @@ def backward(core, x, weight, dz, threads, *, with_dx=True):
     outputs = weight.shape[1]
     dx = Guarded(x.shape if with_dx else (0, 0), x.dtype)
     dweight, dbias = Guarded(weight.shape, x.dtype), Guarded((outputs,), x.dtype)
-    scratch = Guarded((core.layer_scratch(weight, len(x), True, threads),), x.dtype)
+    scratch = Guarded((scratch_for(core, weight, len(x), True, threads),), x.dtype)
     core.dense_backward(x, weight, dz, dx.array, dweight.array, dbias.array, scratch.array, threads)
     assert all(guarded.intact for guarded in (dx, dweight, dbias, scratch))
     return dx.array, dweight.array, dbias.array
@@ -230,14 +234,14 @@ def test_backward_refuses_an_array_of_another_shape(core, name, shape):
 def test_scratch_for_nothing_is_refused(core, rows, shape, threads):
     for backward in (False, True):
         with pytest.raises(ValueError, match="fit"):
-            core.layer_scratch(np.ones(shape), rows, backward, threads)
+            core.layer_scratch(np.ones(1), *shape, rows, backward, threads)
 
 
 @every_core
 def test_too_little_scratch_is_refused(core):
     x, weight, bias, z = np.ones((40, 3)), np.ones((3, 600)), np.ones(600), np.ones((40, 600))
     for threads in (1, 3):
-        ahead, back = (core.layer_scratch(weight, 40, backward, threads) for backward in (False, True))
+        ahead, back = (scratch_for(core, weight, 40, backward, threads) for backward in (False, True))
         with pytest.raises(ValueError, match=f"scratch has {ahead - 1} entries"):
             core.dense_forward(x, weight, bias, z, np.empty(ahead - 1), threads)
         with pytest.raises(ValueError, match=f"scratch has {back - 1} entries"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import reference
 from axes import every_dtype
@@ -84,8 +86,18 @@ def test_an_evaluation_takes_taller_blocks_where_rows_share_the_packing_of_a_mat
     assert block(511, 2048) == block(255, 2048, dtype=np.float64) == 64
     assert block(512, 2048) == block(256, 2048, dtype=np.float64) == 256
     assert block(512, 100, 3) == 34  # a thread's share at the most
-    packs = _native.core.layer_scratch(np.empty((784, 128), np.float32), 1, False, 1) > 0  # on some levels
+    packs = _native.core.layer_scratch(np.empty(1, np.float32), 784, 128, 1, False, 1) > 0  # on some levels
     assert block(128, 2048, features=784) == (256 if packs else 64)
+
+
+def test_laying_out_takes_no_memory_for_the_parameters():
+    plan = _plan.lower([bp.Dense(4096, 4096), bp.ReLU(), bp.Dense(4096, 2)], np.dtype(np.float32))
+    tracemalloc.start()
+    plan.evaluation_space(300, 0, 2)
+    plan.training_space(300, 1, 2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e5 < plan.parameter_count
 
 
 @every_case

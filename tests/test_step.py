@@ -128,10 +128,12 @@ def test_the_gradient_of_few_outputs_has_the_bits_of_the_plain_product(core, dty
         weight, bias = parameters[:-outputs].reshape(inputs, outputs), parameters[-outputs:]
         x = x.astype(dtype)
         z = np.empty((rows, outputs), dtype)
-        core.dense_forward(x, weight, bias, z, np.empty(core.layer_scratch(weight, rows, False, 1), dtype), 1)
+        core.dense_forward(
+            x, weight, bias, z, np.empty(core.layer_scratch(bias, inputs, outputs, rows, False, 1), dtype), 1
+        )
         loss, dz = loss_gradient(core, case, z, target.astype(dtype))
         wide = [np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, 16)]) for array in (weight, dz, bias)]
-        room = np.empty(core.layer_scratch(wide[0], rows, True, 1), dtype)
+        room = np.empty(core.layer_scratch(wide[2], *wide[0].shape, rows, True, 1), dtype)
         core.dense_backward(x, *wide[:2], np.empty((0, 0), dtype), *wide[::2], room, 1)
         dweight, dbias = (array[..., :outputs] for array in wide[::2])
         for threads in (1, 3):
