@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from fastbp import _check
 from fastbp.activations import ACTIVATIONS
@@ -124,15 +127,20 @@ def widths(layers: Sequence[Layer]) -> list[int]:
     return entering
 
 
-def refuse_bad_pair(layers: Sequence[Layer], loss: Loss) -> None:
-    """Refuse a loss that needs probabilities over a last layer that makes none, as a user's own may."""
-    last, needed = layers[-1], loss.last_activation
+def refuse_bad_pair(layers: Sequence[Layer], loss: Loss, dtype: np.dtype[Any]) -> None:
+    """Refuse a loss that needs probabilities over a last layer that makes none, as a user's own may.
+
+    And labels that the network's precision cannot tell apart.
+    """
+    last, needed, outputs = layers[-1], loss.last_activation, widths(layers)[-1]
+    if loss.target == "class" and outputs > 2 ** (np.finfo(dtype).nmant + 1):
+        raise ValueError(f"the last layer has {outputs:,} outputs, more labels than {dtype} holds exactly")
     if needed is None or last._runs_in_python():
         return
     if last.name != needed:
         kind, wanted = type(loss).__name__, needed.capitalize()
         raise ValueError(f"loss is {kind}, which needs {wanted} as the last layer, found {last.name!r}")
-    if needed == "softmax" and widths(layers)[-1] == 1:
+    if needed == "softmax" and outputs == 1:
         raise ValueError(
             "loss is CrossEntropy, but Softmax over 1 output is always 1: "
             "use Sigmoid with BinaryCrossEntropy, or 2 outputs"

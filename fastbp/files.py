@@ -205,12 +205,13 @@ def _restore(text: bytes) -> dict[str, Any]:
         raise ValueError(f"its layers are not a list of at most {_MOST_LAYERS}")
     layers = [_build(layer, Layer, f"layers[{index}]") for index, layer in enumerate(listed)]
     loss = _build(description["loss"], Loss, "loss")
-    refuse_bad_pair(chain(layers), loss)
+    dtype = np.dtype(_precision(description["dtype"], "dtype"))
+    refuse_bad_pair(chain(layers), loss, dtype)
     return {
         "layers": layers,
         "loss": loss,
         "optimizer": _build(description["optimizer"], Optimizer, "optimizer"),
-        "dtype": np.dtype(_precision(description["dtype"], "dtype")),
+        "dtype": dtype,
         "seed": _check.seed(description["seed"]),
         "counts": counts,
     }

@@ -149,8 +149,10 @@ class Layer:
             Before any `forward`, for a shape other than that of its output, for numbers that are not finite.
         """
         derivative = _check.numeric(dy, "dy")
-        dtype = self._kept_for(derivative).dtype
-        return self._backward(_check.contiguous(derivative, dtype, "dy"), threads)
+        given = _check.contiguous(derivative, self._kept_for(derivative).dtype, "dy")
+        if any(np.may_share_memory(given, array) for array in self._gradients.values()):
+            given = given.copy()  # it would be overwritten while it is read
+        return self._backward(given, threads)
 
     def _forward(self, x: NDArray[Any], threads: int | None) -> NDArray[Any]:
         """`forward` of an array that the kernels take as it is; what it gives may be what is kept."""

@@ -77,7 +77,7 @@ class Network:
         self._loss = losses.get(loss)
         optimizer = optimizers.get(optimizer)
         self._dtype, seed = _check.precision(dtype), _check.seed(seed)
-        refuse_bad_pair(self._layers, self._loss)
+        refuse_bad_pair(self._layers, self._loss, self._dtype)
         self._learner = learner_of(self._layers, self._dtype, self._loss, optimizer, seed)
         self._in_features = self._learner.plan.in_features
 

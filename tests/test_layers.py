@@ -224,3 +224,15 @@ def test_an_array_of_a_layer_is_written_into_and_never_replaced():
         layer.parameters["weight"] = np.zeros((2, 1), np.float32)
     with pytest.raises(TypeError, match="'scale' cannot be replaced"):
         layer.gradients["scale"] = np.zeros(1)
+
+
+@pytest.mark.parametrize("rows", [3, 64, 300])
+def test_what_comes_back_may_lie_in_the_gradients_that_it_makes(rows):
+    layer, (x, slopes) = bp.Dense(rows, rows, seed=0), np.random.default_rng(0).normal(size=(2, rows, rows))
+    layer.forward(x)
+    layer.gradients["weight"][:] = slopes
+    dy = layer.gradients["weight"].copy()
+    dx = layer.backward(layer.gradients["weight"])
+    found = {name: array.copy() for name, array in layer.gradients.items()}
+    assert same_bits(dx, layer.backward(dy))
+    assert all(same_bits(found[name], array) for name, array in layer.gradients.items())

@@ -12,6 +12,7 @@ from cases import LOSSES
 
 import fastbp as bp
 from fastbp import losses
+from fastbp.architectures import refuse_bad_pair
 
 BY_HAND = [
     # loss, output, target, sum over the batch, the mean's divisor
@@ -162,3 +163,11 @@ def test_a_string_names_a_loss(name, kind):
 def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_more_labels_than_the_precision_tells_apart_are_refused():
+    layers, loss = [bp.Dense(1, 2**24 + 1), bp.Softmax()], bp.CrossEntropy()
+    with pytest.raises(ValueError, match=r"^the last layer has 16,777,217 outputs, more labels than float32"):
+        bp.Network(layers, loss)
+    refuse_bad_pair(layers, loss, np.dtype(np.float64))
+    refuse_bad_pair([bp.Dense(1, 2**24), bp.Softmax()], loss, np.dtype(np.float32))
