@@ -150,7 +150,7 @@ class Layer:
         """
         derivative = _check.numeric(dy, "dy")
         given = _check.contiguous(derivative, self._kept_for(derivative).dtype, "dy")
-        if any(np.may_share_memory(given, array) for array in self._gradients.values()):
+        if self._gradients and any(np.may_share_memory(given, own) for own in self._gradients.values()):
             given = given.copy()  # it would be overwritten while it is read
         return self._backward(given, threads)
 
