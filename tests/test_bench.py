@@ -19,7 +19,19 @@ from interpreter import python
 
 from fastbp import _native
 from fastbp.__main__ import bench, main, make_parser
-from fastbp.bench import growth, judging, memory, phases, processes, program, report, tables, threads, timing
+from fastbp.bench import (
+    growth,
+    judging,
+    kernels,
+    memory,
+    phases,
+    processes,
+    program,
+    report,
+    tables,
+    threads,
+    timing,
+)
 from fastbp.bench.rivals import RIVALS, Fastbp
 from fastbp.bench.rows import Effort, Result, Row, Task
 from fastbp.bench.sections import SECTIONS, tasks
@@ -232,6 +244,12 @@ def test_networks_of_a_crowd_train_as_one_alone_does():
         crowd.train(2)
         for parameters in crowd.tell("parameters"):
             assert np.array_equal(parameters, alone.parameters())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_kernel_in_the_report_computes_what_numpy_does(count):
+    for kernel in kernels.make_kernels(count, quick=True):
+        assert kernels.largest_error(kernel, kernel.native) <= kernels.TOLERANCE, kernel.name
 
 
 def test_variants_of_a_step_replace_one_thing_each():

@@ -95,7 +95,7 @@ def native_affine(
 ) -> tuple[Function, Function]:
     """The core's affine forward and backward on so many rows, with their scratch."""
     ahead, back = (
-        np.empty(native.layer_scratch(weight, rows, backward, threads), np.float32)
+        np.empty(native.layer_scratch(weight[0], *weight.shape, rows, backward, threads), np.float32)
         for backward in (False, True)
     )
     return (
