@@ -74,12 +74,14 @@ class Layer:
 
     @property
     def parameters(self) -> Arrays:
+        """What training moves, by name; drawn when it is first asked for."""
         if not self._parameters:
             self._make()
         return Arrays(self._parameters)
 
     @property
     def gradients(self) -> Arrays:
+        """The derivatives of the loss by ``parameters``, by name, as the last `backward` left them."""
         if not self._parameters:
             self._make()
         return Arrays(self._gradients)

@@ -7,7 +7,7 @@ parameter, so that one description can serve several networks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,8 +24,6 @@ class Optimizer:
     ----------
     name : str
         The core's name for the rule.
-    slots : int
-        Numbers remembered per parameter.
     lr : float or callable
         The learning rate, or a function from the epoch, counted from 0, to it; where the function fails, the
         training ends with the epochs before.
@@ -36,6 +34,7 @@ class Optimizer:
 
     @property
     def slots(self) -> int:
+        """Numbers remembered per parameter."""
         raise NotImplementedError(f"{type(self).__name__} does not define slots")
 
     def learning_rate(self, epoch: int) -> float:
@@ -49,6 +48,20 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} does not define settings")
 
 
+def _unchanging(kind: type[Optimizer]) -> type[Optimizer]:
+    """A frozen class, whose refusal says how a network gets other settings."""
+
+    def refuse(optimizer: Optimizer, name: str, value: Any) -> None:
+        raise FrozenInstanceError(
+            f"{name} of {optimizer!r} cannot be assigned to, networks may share it: "
+            f"net.optimizer = dataclasses.replace(net.optimizer, {name}={_check.shown(value)}) takes another"
+        )
+
+    kind.__setattr__ = refuse  # type: ignore[assignment]
+    return kind
+
+
+@_unchanging
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum on request.
@@ -96,6 +109,7 @@ class SGD(Optimizer):
         return {"lr": lr, "momentum": momentum, "nesterov": self.nesterov}
 
 
+@_unchanging
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.

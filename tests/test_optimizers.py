@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -138,6 +139,15 @@ def test_settings_do_not_change_in_the_middle_of_a_fit():
     with pytest.raises(RuntimeError, match="in another call that changes it"):
         net.fit([[1.0]], [1.0])
     assert net.optimizer.lr is rate
+
+
+def test_a_setting_cannot_be_assigned_to_and_the_refusal_says_what_can():
+    net = bp.Network([bp.Dense(2, 3)], loss="mse", optimizer=bp.Adam(lr=0.1, beta1=0.5))
+    with pytest.raises(AttributeError, match=r"lr of Adam\(lr=0\.1, .* cannot be assigned to") as refusal:
+        net.optimizer.lr = 0.01
+    advice = str(refusal.value).partition("share it: ")[2].removesuffix(" takes another")
+    exec(advice, {"net": net, "dataclasses": dataclasses})
+    assert net.optimizer == bp.Adam(lr=0.01, beta1=0.5)
 
 
 def test_one_description_serves_several_networks_without_mixing_their_state():
