@@ -59,9 +59,9 @@ class Space:
 
 @dataclass(frozen=True)
 class TrainingSpace(Space):
-    """What a step needs beside the network: stages with offsets, and the layout of the rest."""
+    """What a step needs beside the network: stages with their places, and the layout of the rest."""
 
-    stages: NDArray[np.int64]
+    table: NDArray[np.int64]
     layout: dict[str, int]
 
 
@@ -80,8 +80,8 @@ class Plan:
 
     Attributes
     ----------
-    stages : ndarray of int64, shape (stages, fields)
-        One row a stage, in the order of the core's ``STAGE_FIELDS``; offsets into a workspace still 0.
+    stages : list of dict
+        The fields of each stage by name, but for its places in a workspace.
     slices : list of dict
         For each layer, by name, the place in the flat vector and the shape of each parameter.
     flops_per_row : int
@@ -89,16 +89,22 @@ class Plan:
     """
 
     dtype: np.dtype[Any]
-    stages: NDArray[np.int64]
+    stages: list[dict[str, int]]
     slices: list[dict[str, tuple[slice, tuple[int, ...]]]]
     in_features: int
     out_features: int
     parameter_count: int
     flops_per_row: int
 
-    def field(self, name: str) -> NDArray[np.int64]:
-        """A column of `stages`."""
-        return self.stages[:, _native.STAGE_FIELDS.index(name)]
+    @cached_property
+    def table(self) -> NDArray[np.int64]:
+        """`stages` as the core takes them, with every place in a workspace 0."""
+        return _table(self.stages)
+
+    @cached_property
+    def outputs(self) -> list[int]:
+        """Columns that each stage gives."""
+        return [stage["outputs"] for stage in self.stages]
 
     def step_flops(self, batch_size: int, updated: int = 0) -> int:
         """Flops of one training step, and as many as take as long as updating so much optimiser state."""
@@ -107,7 +113,7 @@ class Plan:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of x with every A and dZ."""
-        return self.dtype.itemsize * (self.in_features + 2 * int(self.field("outputs").sum()))
+        return self.dtype.itemsize * (self.in_features + 2 * sum(self.outputs))
 
     def evaluation_flops(self, rows: int) -> int:
         """Flops of a forward pass, or somewhat less: a third of a step's, though the first layer has half."""
@@ -132,9 +138,7 @@ class Plan:
 
         halved: of a step in two halves, where all rows of a batch have their places at once and targets none.
         """
-        stages = self.stages.copy()
         offsets = _Offsets()
-        columns = {name: stages[:, i] for i, name in enumerate(_native.STAGE_FIELDS)}
         input_row = self._padded(self.in_features)
         partials = self._partials(batch_size)
         block = self._block(batch_size, partials)
@@ -144,26 +148,26 @@ class Plan:
         layout["block"], layout["faults"] = block, offsets.take(rows)
         scored = 0 if halved else rows
         layout["target"] = offsets.take(scored * target_columns)
-        for s in range(len(stages)):
-            row = self._padded(int(columns["outputs"][s]))
-            columns["row"][s] = row
-            columns["output"][s] = offsets.take(rows * row)
-            columns["delta"][s] = offsets.take(rows * row)
+        stages = []
+        for stage in self.stages:
+            row = self._padded(stage["outputs"])
+            output, delta = offsets.take(rows * row), offsets.take(rows * row)
+            stages.append({**stage, "row": row, "output": output, "delta": delta})
+        table = _table(stages)
         layout["values"] = offsets.take(0 if halved else self._float64(batch_size))
         layout["sums"] = offsets.take(scored)
         together = block if partials else batch_size  # rows that a product of phase 2 sums over
-        layout["scratch_row"] = _native.BUILD["strip"] + self._packing(stages, together)
+        layout["scratch_row"] = _native.BUILD["strip"] + self._packing(table, together)
         layout["scratch"] = offsets.take(threads * layout["scratch_row"])
         layout["partials"], layout["partial_row"] = partials, -(-self.parameter_count // LINE) * LINE
         layout["partial"] = offsets.take(partials * layout["partial_row"])
-        stages.flags.writeable = False
-        return TrainingSpace(offsets.total, self.dtype, stages, layout)
+        return TrainingSpace(offsets.total, self.dtype, table, layout)
 
     def evaluation_space(self, rows: int, target_columns: int, threads: int) -> EvaluationSpace:
         """Lay out the workspace of an evaluation: for each thread two blocks of rows, targets, scratch."""
-        width = self._padded(max(self.in_features, int(self.field("outputs").max())))
+        width = self._padded(max(self.in_features, *self.outputs))
         block = min(-(-rows // threads), PACKED_EVALUATION_BLOCK if self._packs() else EVALUATION_BLOCK)
-        packed = self._packing(self.stages, block)
+        packed = self._packing(self.table, block)
         blocks = -(-block * (2 * width + target_columns + 1) // LINE) * LINE
         size = threads * (blocks + packed) + self._float64(rows)
         return EvaluationSpace(size, self.dtype, width, block, packed)
@@ -171,15 +175,15 @@ class Plan:
     def _packs(self) -> bool:
         """Whether panels of any layer's weights are copied together before use, as the core says."""
         scratch, like = _native.kernels(self.dtype).layer_scratch, np.empty(1, self.dtype)
-        sizes = zip(*(self.field(name).tolist() for name in ("kind", "inputs", "outputs")), strict=True)
         return any(
-            kind == _native.STAGE_KINDS["dense"] and scratch(like, *shape, 1, False, 1) > 0
-            for kind, *shape in sizes
+            stage["kind"] == _native.STAGE_KINDS["dense"]
+            and scratch(like, stage["inputs"], stage["outputs"], 1, False, 1) > 0
+            for stage in self.stages
         )
 
-    def _packing(self, stages: NDArray[np.int64], rows: int) -> int:
+    def _packing(self, table: NDArray[np.int64], rows: int) -> int:
         """Elements that each thread packs matrices into, as the core says."""
-        size: int = _native.kernels(self.dtype).packing(stages, np.empty(1, self.dtype), rows)
+        size: int = _native.kernels(self.dtype).packing(table, np.empty(1, self.dtype), rows)
         return size
 
     def _float64(self, count: int) -> int:
@@ -204,7 +208,7 @@ class Plan:
         part = -(-batch_size // max(partials, 1))
         if self.parameter_count * self.dtype.itemsize > RESIDENT_BYTES:
             return min(part, LARGE_PART_ROWS) if partials else part
-        row = self._padded(self.in_features) + 2 * sum(self._padded(int(n)) for n in self.field("outputs"))
+        row = self._padded(self.in_features) + 2 * sum(map(self._padded, self.outputs))
         return min(part, max(BLOCK_ROWS, BLOCK_BYTES // (row * self.dtype.itemsize)))
 
 
@@ -234,7 +238,7 @@ def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
 
     A layer that runs in Python is a stage of the kind `IN_PYTHON`, which has sizes and never meets the core.
     """
-    rows: list[dict[str, int]] = []
+    stages: list[dict[str, int]] = []
     slices: list[dict[str, tuple[slice, tuple[int, ...]]]] = []
     count = 0
     columns = widths(layers)
@@ -247,27 +251,33 @@ def lower(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Plan:
             places[name] = slice(count, end), shape
             count = end
         slices.append(places)
-        row = {"inputs": inputs, "outputs": outputs, "propagates": propagates, "kind": IN_PYTHON}
+        stage = {"inputs": inputs, "outputs": outputs, "propagates": propagates, "kind": IN_PYTHON}
         if isinstance(layer, Dense):
-            row |= {name: place.start for name, (place, _) in places.items()}
-            row |= {"kind": kinds["dense"], "activation": _native.ACTIVATIONS["identity"]}
+            stage |= {name: place.start for name, (place, _) in places.items()}
+            stage |= {"kind": kinds["dense"], "activation": _native.ACTIVATIONS["identity"]}
         elif isinstance(layer, Activation):
             code = _native.ACTIVATIONS[layer.name]
-            if rows and _takes_activation(rows[-1]):
-                rows[-1]["activation"] = code
+            if stages and _takes_activation(stages[-1]):
+                stages[-1]["activation"] = code
                 continue
-            row |= {"kind": kinds["elementwise"], "activation": code}
-        rows.append(row)
+            stage |= {"kind": kinds["elementwise"], "activation": code}
+        stages.append(stage)
         propagates |= bool(places)
-    stages = np.array([[row.get(name, 0) for name in _native.STAGE_FIELDS] for row in rows], dtype=np.int64)
-    stages.flags.writeable = False
-    products = [row["inputs"] * row["outputs"] for row in rows if row["kind"] == kinds["dense"]]
+    products = [stage["inputs"] * stage["outputs"] for stage in stages if stage["kind"] == kinds["dense"]]
     flops = 2 * (3 * sum(products) - sum(products[:1]))
-    flops += PYTHON_FLOPS * sum(row["outputs"] for row in rows if row["kind"] == IN_PYTHON)
+    flops += PYTHON_FLOPS * sum(stage["outputs"] for stage in stages if stage["kind"] == IN_PYTHON)
     return Plan(dtype, stages, slices, columns[0], columns[-1], count, flops)
 
 
-def _takes_activation(row: dict[str, int]) -> bool:
+def _takes_activation(stage: dict[str, int]) -> bool:
     """Whether the activation behind a stage can become part of it: a dense layer without one."""
-    dense = row["kind"] == _native.STAGE_KINDS["dense"]
-    return dense and row["activation"] == _native.ACTIVATIONS["identity"]
+    dense = stage["kind"] == _native.STAGE_KINDS["dense"]
+    return dense and stage["activation"] == _native.ACTIVATIONS["identity"]
+
+
+def _table(stages: list[dict[str, int]]) -> NDArray[np.int64]:
+    """One row a stage, in the order of the core's ``STAGE_FIELDS``; what a stage does not have is 0."""
+    fields = _native.STAGE_FIELDS
+    table = np.array([[stage.get(name, 0) for name in fields] for stage in stages], dtype=np.int64)
+    table.flags.writeable = False
+    return table

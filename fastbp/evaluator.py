@@ -132,7 +132,7 @@ class Evaluator:
         space = self.plan.evaluation_space(rows, target_columns, threads)
         _check.memory(space.nbytes, f"an evaluation of {rows} rows")
         evaluation = self.native.open_evaluation(
-            self.plan.stages,
+            self.plan.table,
             self.parameters,
             self.loss_code,
             space.array,

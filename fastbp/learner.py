@@ -276,7 +276,7 @@ class Learner(Evaluator):
         _check.memory(size, f"a batch of {rows} rows")
         self._has_large_training |= size > self.kept_bytes
         training = self.native.open_training(
-            space.stages,
+            space.table,
             space.layout,
             np.arange(rows, dtype=np.int64),
             self.parameters,

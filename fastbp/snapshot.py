@@ -39,4 +39,4 @@ class Snapshot:
 
 def is_blank(array: NDArray[Any]) -> bool:
     """Whether every bit is 0, as in fresh memory; -0.0 has one that is not."""
-    return not array.view(f"u{array.itemsize}").any()
+    return not np.count_nonzero(array.view(f"u{array.itemsize}"))  # any() makes truth values of them first

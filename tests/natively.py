@@ -108,7 +108,7 @@ class Opened:
         self.moved = self.gradients.array if rule is NO_UPDATE else self.parameters.array
         loss = -1 if halved else _native.LOSSES[case.loss]
         self.training = core.open_training(
-            fenced(space.stages), space.layout, fenced(np.arange(batch_size)), self.parameters.array,
+            fenced(space.table), space.layout, fenced(np.arange(batch_size)), self.parameters.array,
             self.gradients.array, self.state.array, self.workspace.array, loss, case.reduction == "sum",
             target_columns, threads, halved,
         )  # fmt: skip
@@ -186,7 +186,7 @@ def evaluate(
     output = Guarded((len(rows), case.widths[-1]), parameters.dtype)
     workspace = Guarded(space.array.shape, parameters.dtype)
     evaluation = core.open_evaluation(
-        fenced(plan.stages), fenced(parameters), _native.LOSSES[case.loss], workspace.array, len(rows),
+        fenced(plan.table), fenced(parameters), _native.LOSSES[case.loss], workspace.array, len(rows),
         target_columns, space.width, space.block, space.packed, threads,
     )  # fmt: skip
     targets = None if y is None else fenced(y)

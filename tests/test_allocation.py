@@ -27,7 +27,7 @@ def training_call(core, case, steps, dtype=np.float32, batch_size=16):
     space = _plan.lower(case.layers(), np.dtype(dtype)).training_space(batch_size, target.shape[1], threads)
     parameters = case.parameters(rng).astype(dtype)
     training = core.open_training(
-        space.stages, space.layout, np.arange(batch_size), parameters, np.empty(0, dtype),
+        space.table, space.layout, np.arange(batch_size), parameters, np.empty(0, dtype),
         np.zeros((2, parameters.size), dtype), space.array, _native.LOSSES[case.loss], False,
         target.shape[1], threads, False,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def stepping(core, rule=RULES["plain"], state_rows=0, **call):
         call["moved"] = memory.view(np.float64)
     space = _plan.lower(case.layers(), np.dtype(np.float32)).training_space(8, target.shape[1], threads)
     training = core.open_training(
-        space.stages, space.layout, np.arange(8), parameters, parameters[:0],
+        space.table, space.layout, np.arange(8), parameters, parameters[:0],
         np.zeros((state_rows, drawn.size), np.float32), space.array, _native.LOSSES[case.loss], False,
         target.shape[1], threads, False,
     )  # fmt: skip
@@ -76,7 +76,7 @@ class Halves:
         plan = _plan.lower(CASES["digits"].layers(), np.dtype(np.float32))
         space = plan.training_space(rows, 1, threads, halved=halved)
         self.training = core.open_training(
-            space.stages, space.layout, np.arange(rows), self.parameters, self.parameters[:0],
+            space.table, space.layout, np.arange(rows), self.parameters, self.parameters[:0],
             np.zeros((0, self.parameters.size), np.float32), space.array, -1, False, 1, threads, halved,
         )  # fmt: skip
         self.output, self.losses = np.empty((rows, 10), np.float32), np.zeros(3)
@@ -197,7 +197,7 @@ def evaluating(
     plan = _plan.lower(case.layers(), np.dtype(np.float32))
     space = plan.evaluation_space(8, 10, 1)
     evaluation = core.open_evaluation(
-        plan.stages, parameters, _native.LOSSES[case.loss], space.array[: space.count - room], rows,
+        plan.table, parameters, _native.LOSSES[case.loss], space.array[: space.count - room], rows,
         target_columns, width or space.width, block or space.block, space.packed, opened_threads,
     )  # fmt: skip
     arguments = {"x": x, "y": target, "first": 0, "output": np.empty((8, 10), np.float32)}

@@ -140,7 +140,7 @@ def attempt(core, rows, threads, rule=RULES["plain"], **layout):
     space = _plan.lower(SMALL.layers(), np.dtype(np.float32)).training_space(rows, 5, threads)
     nothing, state = parameters[:0], np.empty((0, parameters.size), np.float32)
     training = core.open_training(
-        space.stages, {**space.layout, **layout}, np.arange(rows), parameters, nothing, state, space.array, 3,
+        space.table, {**space.layout, **layout}, np.arange(rows), parameters, nothing, state, space.array, 3,
         False, target.shape[1], threads, False,
     )  # fmt: skip
     core.train(training, parameters, rule.of(core), x, target, None, 0, np.empty(1), threads)
