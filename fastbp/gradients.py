@@ -99,9 +99,7 @@ class _Problem:
     point: Vector
     gradient: Callable[[Vector, type[np.floating[Any]]], NDArray[Any]]
     is_single: bool  # whether it is to be held against float32
-    places: Sequence[
-        tuple[int | None, str, tuple[int, ...]]
-    ]  # layer, name and shape of the arrays in the point
+    places: Sequence[tuple[int | None, str, tuple[int, ...]]]  # layer, name, shape of what is in the point
 
     def place(self, position: int) -> tuple[int | None, str, tuple[int, ...]]:
         """Layer, name and index of an entry of the point."""

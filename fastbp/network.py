@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 Self = TypeVar("Self", bound="Network")
 
-_ATTRIBUTES = {
-    "_layers",
-    "_loss",
-    "_dtype",
-    "_learner",
-    "_in_features",
-}  # all others are a subclass's or a user's
+_ATTRIBUTES = {"_layers", "_loss", "_dtype", "_learner", "_in_features"}  # others are a user's own
 
 
 class Network:
