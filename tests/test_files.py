@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 import zipfile
 
 import numpy as np
@@ -211,6 +212,13 @@ def test_what_is_not_fastbps_own_is_refused_with_what_to_do(layers, options, mes
     with pytest.raises(TypeError, match=message + r".*numpy\.save.*build it in code.*net\.parameters\[:\]"):
         bp.Network(layers, **options).save(path)
     assert not path.exists()
+
+
+def test_a_layer_that_cannot_be_copied_is_refused_by_name_too(path):
+    layer = OwnTanh()
+    layer.lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"layers\[1\] is an OwnTanh"):
+        bp.Network([bp.Dense(2, 1), layer]).save(path)
 
 
 def test_a_schedule_goes_on_after_a_file_in_the_way_that_the_refusal_advises(path):
