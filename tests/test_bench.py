@@ -223,8 +223,10 @@ def test_every_rival_that_is_installed_trains_updates_and_predicts_as_the_refere
     compare = judging.comparison(problem)
     for make in judging.contenders(report.parse_rivals("all")).values():
         contender = make(problem, 1)
-        contender.train(1)
-        assert judging.judged(compare(contender.parameters())).agrees
+        for _ in range(2):
+            contender.restart()
+            contender.train(1)
+            assert judging.judged(compare(contender.parameters())).agrees
         contender.restart()
         for i in problem.orders[0]:
             contender.update(problem.x[i : i + 1], problem.y[i : i + 1])

@@ -145,11 +145,12 @@ def activation_forward(name: str, z: NDArray[Any], a: NDArray[Any]) -> None:
         np.maximum(z, 0, out=a)
     elif name == "tanh":
         np.tanh(z, out=a)
-    elif name == "sigmoid":  # 1 / (1 + exp(-z)) without overflow
-        np.multiply(z, 0.5, out=a)
-        np.tanh(a, out=a)
+    elif name == "sigmoid":  # 1 / (1 + exp(-z)), where an exponential beyond all numbers gives 0
+        np.negative(z, out=a)
+        with np.errstate(over="ignore"):
+            np.exp(a, out=a)
         a += 1
-        a *= 0.5
+        np.divide(1, a, out=a)
     elif name == "softmax":
         np.subtract(z, np.maximum.reduce(z, axis=1, keepdims=True), out=a)
         np.exp(a, out=a)

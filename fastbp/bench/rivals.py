@@ -1,9 +1,10 @@
 """The contenders, each in the fastest form that its own documentation gives.
 
-A contender is made from a problem and a number of threads.  ``restart()`` goes back to the starting point,
-``train(epochs)`` trains on from there, ``parameters()`` gives all parameters as one vector in fastbp's order.
-``update(x, y)`` makes one update on a batch and ``predict(x)`` gives the last layer's output: NumPy arrays in
-and out, as when each call answers to something outside.
+A contender is made from a problem and a number of threads.  ``restart()`` goes back to the starting point
+and leaves nothing to be made later, optimiser state included; ``train(epochs)`` trains on from there,
+``parameters()`` gives all parameters as one vector in fastbp's order.  ``update(x, y)`` makes one update on a
+batch and ``predict(x)`` gives the last layer's output: NumPy arrays in and out, as when each call answers to
+something outside.
 The orders of the rows are given to the rivals; fastbp draws its own, the same, while the clock runs.  How
 many threads NumPy and JAX take is fixed when their process starts: see ``timing.process_environment``.
 """
@@ -109,6 +110,8 @@ class Torch:
         self.loss: Any = losses[work.loss]()
         endings = {"softmax": torch.nn.Softmax(dim=1), "sigmoid": torch.nn.Sigmoid()}
         self.output: Any = endings.get(work.output, torch.nn.Identity())
+        optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[work.optimizer]
+        self.optimizer = optimizer(self.model.parameters(), lr=work.learning_rate, fused=True)
         self.x, self.y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
         self.orders = torch.from_numpy(problem.orders)
         self.restart()
@@ -121,8 +124,9 @@ class Torch:
             for layer, (weight, bias) in zip(linear, views, strict=True):
                 layer.weight.copy_(torch.from_numpy(weight.T.copy()))
                 layer.bias.copy_(torch.from_numpy(bias))
-        optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[work.optimizer]
-        self.optimizer = optimizer(self.model.parameters(), lr=work.learning_rate, fused=True)
+            for state in self.optimizer.state.values():  # once it has any; its memory stays
+                for value in state.values():
+                    value.zero_()
         self.epoch = 0
 
     def train(self, epochs: int) -> None:
@@ -178,7 +182,7 @@ class Jax:
         layers = [(jnp.array(weight), jnp.array(bias)) for weight, bias in views]
         adam = self.workload.optimizer == "adam"
         zeros = [self.jax.tree.map(jnp.zeros_like, layers) for _ in range(2 if adam else 0)]
-        self.state = (layers, zeros, jnp.zeros((), jnp.float32))
+        self.state = self.jax.block_until_ready((layers, zeros, jnp.zeros((), jnp.float32)))
         self.epoch = 0
 
     def train(self, epochs: int) -> None:
