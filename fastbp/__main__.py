@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def explain(arguments: argparse.Namespace) -> None:
     try:
         chapters = tour.choose(arguments.chapter)
         tour.write_chapters(chapters, arguments.language, arguments.save, pause if attended else print)
-    except BrokenPipeError:  # the reader of a pipe has read enough; what is left goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # an OSError, but no complaint of ours
+        raise
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f"fastbp explain: {error}") from None
 
@@ -43,6 +44,7 @@ def pause() -> None:
 
 def bench(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, and write them where asked."""
+    from fastbp import atomic
     from fastbp.bench import charts, report
     from fastbp.bench.rows import Effort, Task
 
@@ -52,10 +54,11 @@ def bench(arguments: argparse.Namespace) -> None:
         rivals, threads = report.parse_rivals(arguments.rivals), report.parse_threads(arguments.threads)
         if not 0 < arguments.seconds < float("inf"):
             raise ValueError(f"seconds is {arguments.seconds}, expected a number above 0")
+        if arguments.json:
+            atomic.check(arguments.json)
         if arguments.write:
             report.blocks_of(arguments.write, sections)
-        if arguments.json and not arguments.json.parent.is_dir():
-            raise ValueError(f"json is {arguments.json}, expected a file in a folder that is there")
+            atomic.check(arguments.write)
         if arguments.plot:
             charts.require_matplotlib()
             arguments.plot.mkdir(parents=True, exist_ok=True)
@@ -63,17 +66,22 @@ def bench(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"fastbp bench: {error}") from None
     effort = Effort(0.0 if arguments.quick else arguments.seconds, arguments.quick)
     task = Task("", 1, None, workloads, rivals, effort)
-    result = report.run(sections, threads, task, command=" ".join(["fastbp", *sys.argv[1:]]))
+    result = report.run(sections, threads, task, command=shlex.join(["fastbp", *sys.argv[1:]]))
+    failures = list(result.failures.values())
+    for path, write in (
+        (arguments.json, result.write_json),
+        (arguments.write, result.write_blocks),
+        (arguments.plot, result.write_charts),
+    ):
+        try:
+            if path:
+                write(path)
+        except (OSError, ValueError) as error:  # the others are written all the same
+            failures.append(str(error))
     print(result.text())
-    if arguments.write:
-        complete = [name for name in sections if result.rows[name] and name not in result.failures]
-        report.write_blocks(arguments.write, complete, result.markdown)
-    if arguments.json:
-        arguments.json.write_text(result.json() + "\n", encoding="utf-8")
-    if arguments.plot:
-        charts.write(result.rows, arguments.plot)
-    if result.failures:
-        raise SystemExit("fastbp bench: " + "; ".join(result.failures.values()))
+    if failures:
+        print("fastbp bench:", "; ".join(failures), file=sys.stderr)
+        raise SystemExit(130 if report.INTERRUPTED in failures else 1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -130,6 +138,9 @@ def main() -> None:
             explain(arguments)
         else:
             bench(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has read enough; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # as shells have it for Ctrl-C
 

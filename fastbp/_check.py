@@ -291,10 +291,10 @@ def _machine_memory() -> int:
         size: int = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         size = 2**47
-    return min(size, _container_memory())
+    return min(size, container_memory())
 
 
-def _container_memory(folder: str = _native.CONTAINER) -> int:
+def container_memory(folder: str = _native.CONTAINER) -> int:
     """Bytes that a container may take; more than there can be where none is."""
     words = _native.container_words(folder, ("memory.max",), ("memory/memory.limit_in_bytes",))
     return int(words[0]) if words and words[0].isdecimal() else 2**63

@@ -36,6 +36,18 @@ def replace(path: str | os.PathLike[str], content: bytes | Callable[[IO[bytes]],
         raise OSError(error.errno, error.strerror or str(error), name) from error
 
 
+def check(path: str | os.PathLike[str]) -> None:
+    """Raise what `replace` would, as far as it can be told before there is anything to write."""
+    name = _check.path(path)
+    target = os.path.realpath(name)
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    _permissions(target)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+
 def _replace(target: str, content: bytes | Callable[[IO[bytes]], None]) -> None:
     folder = os.path.dirname(target)
     permissions = _permissions(target)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 from threading import Thread
 
 import numpy as np
@@ -107,7 +108,8 @@ def test_the_help_names_every_section(capsys):
         (["--seconds", "0"], "seconds is 0.0, expected a number above 0"),
         (["--seconds", "nan"], "seconds is nan"),
         (["--write", "no/such/file"], "No such file"),
-        (["--json", "no/such/file"], "json is no/such/file, expected a file in a folder that is there"),
+        (["--json", "no/such/file"], "No such file .*no/such/file"),
+        (["--json", str(ROOT / "tests")], "Is a directory"),
         (["--plot", __file__], "File exists"),
     ],
 )
@@ -236,6 +238,43 @@ def test_every_rival_that_is_installed_trains_updates_and_predicts_as_the_refere
         assert np.abs(probabilities.sum(axis=1) - 1).max() < judging.TOLERANCE
 
 
+def broken(problem, threads):
+    raise OSError("no such library")
+
+
+def test_a_rival_that_fails_costs_a_row_this_rival_and_the_project_s_own_failure_the_row():
+    problem = make_problem(SMALL)
+    row = judging.new_row("training", problem, 1)
+    judging.measure_problem(row, problem, {"fastbp": Fastbp, "rival": broken}, QUICK, peak=lambda: 1e-9)
+    assert len(row.results["fastbp"].values) == 2
+    assert not row.results["rival"].agrees
+    assert table_of(row).cells[0][4:6] == ["failed", ""]
+    assert report.progress(row).endswith("\nrival failed: OSError: no such library")
+    with pytest.raises(OSError, match="no such library"):
+        judging.measure_problem(row, problem, {"fastbp": broken}, QUICK)
+
+
+def test_ctrl_c_ends_the_measuring_process_and_keeps_what_was_measured(monkeypatch):
+    started = []
+
+    def start(*arguments, **options):
+        started.append(Popen(*arguments, **options))
+        return started[0]
+
+    def strike(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
+    monkeypatch.setattr(report, "progress", strike)
+    asked = replace(TASK, workloads=tuple(WORKLOADS))
+    measured = report.run(["training", "calls"], [1], asked, "fastbp bench")
+    assert started[0].returncode < 0
+    assert len(measured.rows["training"]) == 1
+    assert measured.failures == {"training": report.INTERRUPTED}
+    assert measured.complete == []
+    assert "tiny" in measured.text()
+
+
 def test_networks_of_a_crowd_train_as_one_alone_does():
     problem = make_problem(SMALL)
     alone = Fastbp(problem, 1)
@@ -268,8 +307,10 @@ def test_variants_of_a_step_replace_one_thing_each():
 
 
 def test_numbers_have_three_digits_or_are_whole():
-    shown = [tables.significant(number) for number in (0.0123456, 0.5, 5.314, 53.14, 531.4, 53140.0, 0.0)]
-    assert shown == ["0.0123", "0.500", "5.31", "53.1", "531", "53,140", "0"]
+    shown = [
+        tables.significant(number) for number in (0.0123456, 0.5, 5.314, 9.996, 53.14, 531.4, 53140.0, 0.0)
+    ]
+    assert shown == ["0.0123", "0.500", "5.31", "10.0", "53.1", "531", "53,140", "0"]
 
 
 def test_a_result_shows_its_minimum_and_median_and_a_single_value_alone():
@@ -280,7 +321,7 @@ def test_a_result_shows_its_minimum_and_median_and_a_single_value_alone():
 
 
 def test_a_ratio_is_that_of_the_minima_and_needs_both_to_be_right():
-    assert tables.ratio(right(9.0, 3.0), right(2.0, 7.0)) == "1.5"
+    assert tables.ratio(right(9.0, 3.0), right(2.0, 7.0)) == "1.50"
     assert tables.ratio(WRONG, right(1.0)) == ""
     assert tables.ratio(right(1.0), WRONG) == ""
     assert tables.ratio(right(1.0), right(0.0)) == ""
@@ -297,7 +338,7 @@ def test_a_training_table_has_shares_times_the_best_rival_and_the_goals():
     assert table.title == "Training, 2 threads"
     expected = {
         "workload": "tiny", "network, loss, optimiser, batch": "4-1", "fastbp": "1.00",
-        "of peak": "50 %", "slow": "4.00", "fast": "2.00", "wrong": "differs by 3e-01", "best rival": "2.0",
+        "of peak": "50 %", "slow": "4.00", "fast": "2.00", "wrong": "differs by 3e-01", "best rival": "2.00",
     }  # fmt: skip
     cells = dict(zip(table.columns, table.cells[0], strict=True))
     assert expected.items() <= cells.items()
@@ -346,13 +387,39 @@ def test_only_what_was_measured_is_replaced_in_a_file(tmp_path):
     block = "<!-- benchmark {0} -->\nold {0}\n<!-- /benchmark {0} -->\n"
     path.write_text("head\n" + block.format("calls") + "between\n" + block.format("cold") + "tail\n")
     measured = a_report()
-    report.write_blocks(path, ["calls", "memory"], measured.markdown)
+    measured.rows["memory"] = []
+    measured.write_blocks(path)
     text = path.read_text()
     assert text.startswith("head\n<!-- benchmark calls -->\n**Calls from Python, 1 thread**")
     assert "command: fastbp bench\n<!-- /benchmark calls -->\nbetween\n" in text
     assert text.endswith("between\n" + block.format("cold") + "tail\n")
-    report.write_blocks(path, ["calls"], measured.markdown)
+    measured.write_blocks(path)
     assert path.read_text() == text
+    measured.failures["calls"] = "no memory"
+    measured.rows["calls"][0].results["fastbp"].values = [2e-6]
+    measured.write_blocks(path)
+    assert path.read_text() == text
+
+
+def test_a_file_keeps_how_its_lines_end(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_bytes(b"head\r\n<!-- benchmark calls -->\r\n<!-- /benchmark calls -->\r\ntail\n")
+    a_report().write_blocks(path)
+    head, *lines, last, nothing = path.read_bytes().split(b"\n")
+    assert head == b"head\r"
+    assert all(line.endswith(b"\r") for line in lines)
+    assert (last, nothing) == (b"tail", b"")
+
+
+def test_a_report_as_json_has_what_failed_and_no_number_that_is_none(tmp_path):
+    measured = a_report()
+    measured.rows["calls"][0].results["rival"] = Result(float("nan"), False, failure="OSError: gone")
+    measured.failures["cold"] = "gone, too"
+    measured.write_json(path := tmp_path / "numbers.json")
+    content = json.loads(path.read_text(), parse_constant=pytest.fail)
+    results = content["sections"]["calls"][0]["results"]
+    assert results["rival"] == {"error": None, "agrees": False, "values": [], "failure": "OSError: gone"}
+    assert content["failures"] == {"cold": "gone, too"}
 
 
 def test_a_file_without_a_place_is_refused(tmp_path):

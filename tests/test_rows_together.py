@@ -110,4 +110,4 @@ def test_x_and_y_are_copied_where_their_rows_are_taken_at_random_or_again(
 def test_the_memory_of_a_container_is_read(tmp_path, name, text, bytes_):
     (tmp_path / "memory").mkdir()
     (tmp_path / name).write_text(text)
-    assert _check._container_memory(str(tmp_path)) == bytes_
+    assert _check.container_memory(str(tmp_path)) == bytes_

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.bench.baseline import Baseline
-from fastbp.bench.judging import SEED, comparison, contenders, judged, measure_problem
+from fastbp.bench.judging import SEED, Make, comparison, contenders, judged, measure_problem
 from fastbp.bench.rivals import Contender
 from fastbp.bench.rows import Result, Row, Task
-from fastbp.bench.timing import call_job, fill
+from fastbp.bench.timing import Job, call_job, fill
 from fastbp.bench.workloads import Problem, Workload, make_problem
 
 SERVED = Workload("predict", (64, 128, 10), "relu", "cross_entropy", "adam", 1e-3, 64, 16)
@@ -30,11 +30,9 @@ def measure(task: Task) -> Iterator[Row]:
     """Predictions of a few rows, a step online, and a step within a fit that takes the rows one by one."""
     makers = contenders(task.rivals)
     served, online = make_problem(SERVED, SEED), make_problem(ONLINE, SEED)
-    predictors = {name: make(served, task.threads) for name, make in makers.items()}
     for rows, goal in PREDICTION_GOALS.items():
-        yield measure_prediction(task, served, predictors, rows, goal)
-    learners = {name: make(online, task.threads) for name, make in makers.items()}
-    yield measure_update(task, online, learners)
+        yield measure_prediction(task, served, makers, rows, goal)
+    yield measure_update(task, online, makers)
     row = call_row("fit(batch_size=1), a step", online, task, FIT_GOAL)
     yield measure_problem(row, online, makers, task.effort)
 
@@ -46,33 +44,39 @@ def call_row(name: str, problem: Problem, task: Task, goal: float) -> Row:
     return Row("calls", name, detail, task.threads, {}, goal=goal)
 
 
-def measure_prediction(
-    task: Task, problem: Problem, contenders: dict[str, Contender], rows: int, goal: float
-) -> Row:
+def measure_prediction(task: Task, problem: Problem, makers: dict[str, Make], rows: int, goal: float) -> Row:
     """One call of predict."""
     row = call_row(f"predict({rows:,} row{'s' if rows > 1 else ''})", problem, task, goal)
     x = problem.x[:rows]
     exact = Baseline(problem, np.float64).predict(x.astype(np.float64))
-    jobs = {}
-    for name, contender in contenders.items():
+    jobs: dict[str, Job] = {}
+
+    def judge(name: str) -> Result:
+        contender = makers[name](problem, task.threads)
         error = float(np.abs(contender.predict(x) - exact).max())
-        row.results[name] = Result(error, error <= PREDICTION_TOLERANCE)
         jobs[name] = call_job(partial(contender.predict, x))
+        return Result(error, error <= PREDICTION_TOLERANCE)
+
+    row.attempt(makers, judge)
     return fill(row, jobs, task.effort)
 
 
-def measure_update(task: Task, problem: Problem, contenders: dict[str, Contender]) -> Row:
+def measure_update(task: Task, problem: Problem, makers: dict[str, Make]) -> Row:
     """One call of partial_fit on one row."""
     row = call_row("partial_fit(1 row)", problem, task, UPDATE_GOAL)
     compare = comparison(problem)
     pairs = single_rows(problem)
-    jobs = {}
-    for name, contender in contenders.items():
-        contender.restart()
+    jobs: dict[str, Job] = {}
+
+    def judge(name: str) -> Result:
+        contender = makers[name](problem, task.threads)
         for x, y in pairs:
             contender.update(x, y)
-        row.results[name] = judged(compare(contender.parameters()))
+        result = judged(compare(contender.parameters()))
         jobs[name] = call_job(partial(update_on_next, contender, cycle(pairs)))
+        return result
+
+    row.attempt(makers, judge)
     return fill(row, jobs, task.effort)
 
 

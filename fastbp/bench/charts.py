@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from fastbp.bench.rows import Row
 from fastbp.bench.tables import LAYOUTS, plural
 from fastbp.charts import draw_curves
-from fastbp.figures import INK, PALETTE, saved
+from fastbp.figures import INK, INSTALL, PALETTE, saved
 
 BAR_INCHES, ROW_INCHES, WIDTH_INCHES = 0.09, 0.12, 8.0  # a bar, the space between workloads, the chart
 TICKS = (1, 2, 5, 10, 20, 50, 100)
@@ -21,7 +21,7 @@ TICKS = (1, 2, 5, 10, 20, 50, 100)
 def require_matplotlib() -> None:
     """Say so before anything is measured if it is missing."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("charts need matplotlib: python -m pip install matplotlib")
+        raise ImportError(f"charts need matplotlib: {INSTALL}")
 
 
 def write(sections: Mapping[str, Sequence[Row]], folder: Path) -> None:

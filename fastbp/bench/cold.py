@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,24 +23,38 @@ MISTAKES = 0.02  # allowed on the training rows, where they are left to chance n
 def measure(task: Task) -> Iterator[Row]:
     """Every library's import, then its program from start to end, then its first step and its thousandth."""
     keys = libraries(task.rivals)
-    imports: dict[str, Job] = {name: partial(import_seconds, key) for name, key in keys.items()}
-    results = {name: Result(0.0, True) for name in keys}
-    row = Row("cold", "import", "beyond NumPy's", task.threads, results, goal=IMPORT_GOAL)
-    yield fill(row, imports, task.effort)
+    yield measure_import(task, keys)
     with tempfile.TemporaryDirectory() as folder:
         x, y = load_digits()
         np.savez(path := Path(folder) / "digits.npz", x=x, y=y)
         source = f"arrays:{path}"
-        programs: dict[str, Job] = {}
-        results = {}
-        for name, key in keys.items():
-            arguments = "train", key, source, SIZES, EPOCHS, BATCH_SIZE, 0
-            results[name] = classified(run_program(*arguments)[0])
-            programs[name] = partial(seconds_of, partial(run_program, *arguments))
-        detail = f"start, {EPOCHS} epochs of {SIZES}, end"
-        row = Row("cold", "program", detail, task.threads, results, goal=PROGRAM_GOAL)
-        yield fill(row, programs, task.effort)
+        yield measure_whole(task, keys, source)
         yield from measure_steps(task, keys, source)
+
+
+def measure_import(task: Task, keys: dict[str, str]) -> Row:
+    """Imports in new processes that have NumPy."""
+    row = Row("cold", "import", "beyond NumPy's", task.threads, {}, goal=IMPORT_GOAL)
+    jobs: dict[str, Job] = {name: partial(import_seconds, key) for name, key in keys.items()}
+
+    def judge(name: str) -> Result:
+        jobs[name]()
+        return Result(0.0, True)
+
+    row.attempt(keys, judge)
+    return fill(row, jobs, task.effort)
+
+
+def measure_whole(task: Task, keys: dict[str, str], source: str) -> Row:
+    """Whole programs that learn the digits."""
+    detail = f"start, {EPOCHS} epochs of {SIZES}, end"
+    row = Row("cold", "program", detail, task.threads, {}, goal=PROGRAM_GOAL)
+    programs = {
+        name: partial(run_program, "train", key, source, SIZES, EPOCHS, BATCH_SIZE, 0)
+        for name, key in keys.items()
+    }
+    row.attempt(keys, lambda name: classified(programs[name]()[0]))
+    return fill(row, {name: partial(seconds_of, run) for name, run in programs.items()}, task.effort)
 
 
 def measure_steps(task: Task, keys: dict[str, str], source: str) -> Iterator[Row]:
@@ -48,12 +63,16 @@ def measure_steps(task: Task, keys: dict[str, str], source: str) -> Iterator[Row
         Row("cold", f"{name} step", f"{SIZES}, fit on a batch of {BATCH_SIZE}", task.threads, {})
         for name in ("first", "thousandth")
     )
-    for name, key in keys.items():
+
+    def judge(name: str) -> Result:
         repeats = 1 if task.effort.quick else 3
-        runs = [run_program("first", key, source, SIZES, BATCH_SIZE) for _ in range(repeats)]
-        for row, column in ((first, 1), (later, 2)):
-            row.results[name] = classified(max(run[0] for run in runs))
-            row.results[name].values = [run[column] for run in runs]
+        runs = [run_program("first", keys[name], source, SIZES, BATCH_SIZE) for _ in range(repeats)]
+        mistakes, firsts, thousandths = zip(*runs, strict=True)
+        result = classified(max(mistakes))
+        later.results[name] = replace(result, values=list(thousandths))
+        return replace(result, values=list(firsts))
+
+    first.attempt(keys, judge)
     first.goal = min(later.first.values)
     yield first
     yield later

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 import fastbp as bp
+from fastbp import _check
 from fastbp.bench.judging import SEED, comparison, judged
 from fastbp.bench.program import make_data
 from fastbp.bench.rivals import Fastbp
@@ -85,10 +86,11 @@ def fits(size: float, what: str) -> bool:
 
 
 def free_memory() -> float:
-    """Bytes that this machine could give now, or has where it does not tell."""
+    """Bytes that this machine, or its container, could give now, or has where it does not tell."""
     try:
         with open("/proc/meminfo") as file:
-            return next(float(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+            free = next(float(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except OSError:
         names = "SC_PAGE_SIZE", "SC_PHYS_PAGES"
-        return float(np.prod([os.sysconf(name) for name in names])) if hasattr(os, "sysconf") else 4e9
+        free = float(np.prod([os.sysconf(name) for name in names])) if hasattr(os, "sysconf") else 4e9
+    return min(free, _check.container_memory())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastbp.bench.baseline import Baseline
 from fastbp.bench.rivals import RIVALS, Contender, Fastbp, Trained
-from fastbp.bench.rows import Effort, Result, Row, Task
+from fastbp.bench.rows import OWN, Effort, Result, Row, Task
 from fastbp.bench.timing import TURN_SECONDS, Job, fill, repetitions, seconds_of
 from fastbp.bench.workloads import WORKLOADS, Problem, Workload, make_problem
 
@@ -23,6 +23,7 @@ TOLERANCE = 5e-3
 SEED = 3  # a start from which kinks move no workload and no batch size by more than 1e-3
 
 QUICK_WORKLOADS = 3
+QUICK_ROWS = 64  # in which all ten classes come up
 
 Make = Callable[[Problem, int], Contender]
 
@@ -42,7 +43,8 @@ def problems(
 
 def short_problem(workload: Workload, effort: Effort, epoch_flops: float) -> Problem:
     """A workload with its data, the epoch cut as `problems` says."""
-    most = 3 if effort.quick else max(2, epoch_flops / workload.step_flops)
+    most = max(3, QUICK_ROWS // workload.batch_size) if effort.quick else epoch_flops / workload.step_flops
+    most = max(2, most)
     return make_problem(replace(workload, steps=int(min(workload.steps, most))), SEED)
 
 
@@ -57,19 +59,23 @@ def measure_problem(
 ) -> Row:
     """Check the first epoch of everyone against the reference, then time a step of those that agree."""
     compare = comparison(problem)
-    jobs = {}
-    for name, make in makers.items():
-        contender = make(problem, row.threads)
+    jobs: dict[str, Job] = {}
+
+    def judge(name: str) -> Result:
+        contender = makers[name](problem, row.threads)
         contender.train(1)
-        row.results[name] = judged(compare(contender.parameters()))
-        if row.results[name].agrees:
+        result = judged(compare(contender.parameters()))
+        if result.agrees:
             jobs[name] = training_job(contender, problem.workload.steps)
+        return result
+
+    row.attempt(makers, judge)
     return fill(row, jobs, effort, peak)
 
 
 def contenders(rivals: Sequence[str]) -> dict[str, Make]:
     """The project, then the rivals asked for."""
-    return {"fastbp": Fastbp, **{RIVALS[key].name: RIVALS[key].make for key in rivals}}
+    return {OWN: Fastbp, **{RIVALS[key].name: RIVALS[key].make for key in rivals}}
 
 
 def training_job(contender: Trained, steps: int, seconds: float = TURN_SECONDS) -> Job:

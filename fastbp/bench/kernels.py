@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastbp import _native
 from fastbp.bench.baseline import activation_backward, activation_forward, affine_backward, affine_forward
-from fastbp.bench.rows import Result, Row, Task
+from fastbp.bench.rows import OWN, Result, Row, Task
 from fastbp.bench.timing import call_job, fill, peak_job
 
 # Relative to the largest entry: float32 rounds to 6e-8, and sums of up to 1,024 terms to some 1e-6 of it.
@@ -44,7 +44,7 @@ def measure(task: Task) -> Iterator[Row]:
     for kernel in make_kernels(task.threads, quick=task.effort.quick):
         row = Row("kernels", kernel.name, kernel.detail, task.threads, {}, kernel.flops)
         jobs = {}
-        for name, function in (("fastbp", kernel.native), ("NumPy", kernel.numpy)):
+        for name, function in ((OWN, kernel.native), ("NumPy", kernel.numpy)):
             error = largest_error(kernel, function)
             row.results[name] = Result(error, error <= TOLERANCE)
             jobs[name] = call_job(partial(function, *kernel.arguments, *kernel.outputs))

@@ -35,16 +35,24 @@ def measure(task: Task) -> Iterator[Row]:
     keys = libraries([key for key in task.rivals if key != "jax"])  # whose pool keeps what it once took
     for network, batch_size, numbers in CASES[: 1 if task.effort.quick else None]:
         for samples in numbers[: 2 if task.effort.quick else None]:
-            epochs = -(-LEAST_STEPS * batch_size // samples)
-            detail = f"{network}, {batch_size}: {megabytes(needed_bytes(network, batch_size))}"
-            row = Row("memory", f"{samples:,} samples", detail, task.threads, {})
-            for name, key in keys.items():
-                source = f"samples:{samples}"
-                mistakes, _, memory = run_program("train", key, source, network, epochs, batch_size, 0)
-                row.results[name] = Result(mistakes, mistakes <= MISTAKES, [memory])
-            yield row
+            yield measure_memory(task, keys, network, batch_size, samples)
     if sys.platform == "linux":  # where memory can be limited without counting mapped files
         yield measure_mapped(task, QUICK_BYTES if task.effort.quick else FILE_BYTES)
+
+
+def measure_memory(task: Task, keys: dict[str, str], network: str, batch_size: int, samples: int) -> Row:
+    """How much memory training takes, the data aside."""
+    epochs = -(-LEAST_STEPS * batch_size // samples)
+    detail = f"{network}, {batch_size}: {megabytes(needed_bytes(network, batch_size))}"
+    row = Row("memory", f"{samples:,} samples", detail, task.threads, {})
+
+    def judge(name: str) -> Result:
+        arguments = "train", keys[name], f"samples:{samples}", network, epochs, batch_size, 0
+        mistakes, _, memory = run_program(*arguments)
+        return Result(mistakes, mistakes <= MISTAKES, [memory])
+
+    row.attempt(keys, judge)
+    return row
 
 
 def needed_bytes(network: str, batch_size: int) -> int:

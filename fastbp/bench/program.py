@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import signal
 import sys
 import time
 import warnings
@@ -248,6 +249,7 @@ def import_library(library: str) -> float:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     command, library, *rest = sys.argv[1:]
     if command == "import":
         print(import_library(library))

@@ -7,12 +7,13 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-from fastbp import __version__, _native
+from fastbp import __version__, _native, atomic
+from fastbp.bench import charts
 from fastbp.bench.processes import measured
 from fastbp.bench.rivals import RIVALS
 from fastbp.bench.rows import Row, Task
@@ -20,7 +21,8 @@ from fastbp.bench.sections import SECTIONS, tasks
 from fastbp.bench.tables import LAYOUTS, Table, make_table, plural, quantity
 from fastbp.bench.workloads import WORKLOADS
 
-BLOCK = re.compile(r"(<!-- benchmark (\w+) -->\n).*?(<!-- /benchmark \2 -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- benchmark (\w+) -->(\r?\n)).*?(<!-- /benchmark \2 -->)", re.DOTALL)
+INTERRUPTED = "interrupted"
 
 
 @dataclass
@@ -30,6 +32,11 @@ class Report:
     header: dict[str, str]
     rows: dict[str, list[Row]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)  # by section
+
+    @property
+    def complete(self) -> list[str]:
+        """The sections that were measured to their end."""
+        return [name for name, rows in self.rows.items() if rows and name not in self.failures]
 
     def tables(self, section: str) -> list[Table]:
         """One table for each kind of row and each number of threads in a section."""
@@ -49,14 +56,31 @@ class Report:
         header = "; ".join(f"{name}: {value}" for name, value in self.header.items())
         return "\n\n".join([*(table.markdown() for table in self.tables(section)), header])
 
-    def json(self) -> str:
-        """Everything, every turn."""
+    def write_blocks(self, path: Path) -> None:
+        """Put the sections between their markers in a file; the rest stays, and so does how lines end."""
+
+        def block(match: re.Match[str]) -> str:
+            before, section, newline, after = match.groups()
+            if section not in self.complete:
+                return match[0]
+            return before + f"{self.markdown(section)}\n".replace("\n", newline) + after
+
+        atomic.replace(path, BLOCK.sub(block, read(path)).encode())
+
+    def write_json(self, path: Path) -> None:
+        """Everything, every turn; null for an error that is no number."""
         rows = {section: [asdict(row) for row in rows] for section, rows in self.rows.items()}
-        return json.dumps({"header": self.header, "sections": rows}, indent=1)
+        text = json.dumps({"header": self.header, "sections": rows, "failures": self.failures})
+        content = json.loads(text, parse_constant=lambda _: None)
+        atomic.replace(path, f"{json.dumps(content, indent=1)}\n".encode())
+
+    def write_charts(self, folder: Path) -> None:
+        """The charts of the sections that have some."""
+        charts.write({section: self.rows[section] for section in self.complete}, folder)
 
 
 def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: str) -> Report:
-    """Measure, and say on standard error how far it is."""
+    """Measure, and say on standard error how far it is; Ctrl-C ends it with what there is by then."""
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     report = Report({})
     for part in tasks(sections, threads, task):
@@ -67,6 +91,12 @@ def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: st
                 print(progress(row), file=sys.stderr)
         except RuntimeError as error:  # said above by the process itself; the other sections go on
             report.failures[part.section] = str(error)
+        except KeyboardInterrupt:
+            report.failures[part.section] = INTERRUPTED
+            break
+    for section in report.rows:
+        if section not in [*report.complete, *report.failures]:
+            print(f"{section} has no rows for these workloads on this machine", file=sys.stderr)
     machine = _native.config()
     header = {
         "processor": f"{machine['processor']}, {machine['cores available']} cores, level {machine['level']}",
@@ -80,10 +110,12 @@ def run(sections: Sequence[str], threads: Sequence[int], task: Task, command: st
 
 
 def progress(row: Row) -> str:
-    """One row on one line."""
+    """One row on one line, and a line for each rival that failed."""
     layout = LAYOUTS[row.table]
     values = ", ".join(f"{name} {quantity(result, layout.scale)}" for name, result in row.results.items())
-    return f"{plural(row.threads)}, {row.table} {row.name} {row.detail}: {values} {layout.unit.split()[0]}"
+    what = f"{plural(row.threads)}, {row.table} {row.name} {row.detail}"
+    reasons = [f"{name} failed: {result.failure}" for name, result in row.results.items() if result.failure]
+    return "\n".join([f"{what}: {values} {layout.unit.split()[0]}", *reasons])
 
 
 def peaks(rows: Sequence[Row]) -> str:
@@ -151,18 +183,13 @@ def parse_threads(text: str) -> list[int]:
 
 def blocks_of(path: Path, sections: Sequence[str]) -> list[str]:
     """The sections among those given that a file has a place for, at least one."""
-    text = path.read_text(encoding="utf-8")
-    places = [match[2] for match in BLOCK.finditer(text) if match[2] in sections]
+    places = [match[2] for match in BLOCK.finditer(read(path)) if match[2] in sections]
     if not places:
         example = f"<!-- benchmark {sections[0]} --> and <!-- /benchmark {sections[0]} -->, each on a line"
         raise ValueError(f"{path} has no place for any of {', '.join(sections)}: expected {example}")
     return places
 
 
-def write_blocks(path: Path, sections: Sequence[str], content: Callable[[str], str]) -> None:
-    """Replace what stands between the markers of these sections in a file; the rest stays."""
-
-    def block(match: re.Match[str]) -> str:
-        return f"{match[1]}{content(match[2])}\n{match[3]}" if match[2] in sections else match[0]
-
-    path.write_text(BLOCK.sub(block, path.read_text(encoding="utf-8")), encoding="utf-8")
+def read(path: Path) -> str:
+    """A file's text with the ends of lines that it has."""
+    return path.read_bytes().decode("utf-8")

@@ -315,11 +315,15 @@ class Rival:
 
     @property
     def installed(self) -> bool:
-        return importlib.util.find_spec(self.module) is not None
+        spec = importlib.util.find_spec(self.module)
+        return spec is not None and spec.origin is not None  # else it is a folder of that name
 
     @property
     def version(self) -> str:
-        return importlib.metadata.version(self.distribution)
+        try:
+            return importlib.metadata.version(self.distribution)
+        except importlib.metadata.PackageNotFoundError:  # imported from a place that nothing was installed to
+            return "of unknown version"
 
 
 RIVALS: dict[str, Rival] = {

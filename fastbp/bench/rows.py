@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+
+OWN = "fastbp"  # among the contenders' names
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ class Task:
 class Result:
     """One contender in one row: how far its result is from the right one, and what was measured if it agrees.
 
-    The values are seconds, bytes or counts, as the row's table says; the fewer the better.
+    The values are seconds, bytes or counts, as the row's table says; the fewer the better.  A rival that
+    fails leaves its reason in their place.
     """
 
     error: float
     agrees: bool
     values: list[float] = field(default_factory=list)
+    failure: str = ""
 
 
 @dataclass
@@ -67,3 +73,13 @@ class Row:
         """The best of the others whose results agree."""
         others = [result for result in list(self.results.values())[1:] if result.agrees]
         return min(others, key=lambda result: min(result.values), default=None)
+
+    def attempt(self, contenders: Iterable[str], judge: Callable[[str], Result]) -> None:
+        """Have the contenders judged in turn; a rival that fails costs a row this rival and nothing else."""
+        for name in contenders:
+            try:
+                self.results[name] = judge(name)
+            except Exception as error:
+                if name == OWN:
+                    raise
+                self.results[name] = Result(math.nan, False, failure=f"{type(error).__name__}: {error}")

@@ -28,9 +28,8 @@ Place = tuple[int, str | None]  # number of threads, instruction-set level or No
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its rows, the measuring processes that they come from, and what a reader is told of it."""
+    """One section: its rows, and the measuring processes that they come from."""
 
-    summary: str
     measure: Callable[[Task], Iterator[Row]]
     places: Callable[[Sequence[int]], list[Place]]
 
@@ -57,18 +56,18 @@ def each_level(numbers: Sequence[int]) -> list[Place]:
 
 
 SECTIONS: dict[str, Section] = {
-    "training": Section("a step of every workload", training.measure, each_number),
-    "batches": Section("a step of one network in small and large batches", batches.measure, each_number),
-    "kernels": Section("single kernels", kernels.measure, each_number),
-    "numerical": Section("back propagation and numerical differentiation", numerical.measure, each_number),
-    "calls": Section("prediction and online learning, a call", calls.measure, one_thread),
-    "cold": Section("import, a whole short program, the first step", cold.measure, most_threads),
-    "memory": Section("what training takes, and data from a file", memory.measure, most_threads),
-    "growth": Section("time by samples and by parameters", growth.measure, most_threads),
-    "levels": Section("each instruction-set level", levels.measure, each_level),
-    "threads": Section("threads=None beside one and all", threads.measure, most_threads),
-    "phases": Section("where a step's time goes", phases.measure, each_number),
-    "counters": Section("instructions and cache misses of a step", counters.measure, most_threads),
+    "training": Section(training.measure, each_number),
+    "batches": Section(batches.measure, each_number),
+    "kernels": Section(kernels.measure, each_number),
+    "numerical": Section(numerical.measure, each_number),
+    "calls": Section(calls.measure, one_thread),
+    "cold": Section(cold.measure, most_threads),
+    "memory": Section(memory.measure, most_threads),
+    "growth": Section(growth.measure, most_threads),
+    "levels": Section(levels.measure, each_level),
+    "threads": Section(threads.measure, most_threads),
+    "phases": Section(phases.measure, each_number),
+    "counters": Section(counters.measure, most_threads),
 }
 
 

@@ -151,7 +151,8 @@ def make_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         line = [row.name, row.detail, quantity(row.first, layout.scale)]
         line += [aim(row.goal * layout.scale)] * goal
-        line += [share_of_peak(row)] * shares + [percentage(row.goal_share)] * goal_share
+        line += [share_of_peak(row)] * shares
+        line += [percentage(row.goal_share) if row.goal_share else ""] * goal_share
         for rival in rivals:
             result = row.results.get(rival)
             if layout.others == "shares":
@@ -182,6 +183,8 @@ def quantity(result: Result | None, scale: float) -> str:
     """Minimum and median in so many units, or the one value; nothing measured for a wrong result."""
     if result is None:
         return ""
+    if result.failure:
+        return "failed"
     if not result.agrees:
         return f"differs by {result.error:.0e}"
     values = [scale * min(result.values)]
@@ -194,7 +197,7 @@ def ratio(rival: Result | None, own: Result) -> str:
     """How many times as long the rival takes, or as much."""
     if rival is None or not (rival.agrees and own.agrees) or min(own.values) <= 0:
         return ""
-    return significant(min(rival.values) / min(own.values), 2)
+    return significant(min(rival.values) / min(own.values))
 
 
 def share(part: Result | None, whole: Result) -> str:
@@ -212,8 +215,8 @@ def share_of_peak(row: Row) -> str:
 
 
 def percentage(value: float) -> str:
-    """``48 %``; nothing for none."""
-    return f"{100 * value:.0f} %" if value else ""
+    """``48 %``."""
+    return f"{100 * value:.0f} %"
 
 
 def aim(value: float) -> str:
@@ -221,8 +224,9 @@ def aim(value: float) -> str:
     return f"{value:,.4g}" if value else ""
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, but whole from there on: 0.531, 5.31, 1,392."""
+def significant(value: float) -> str:
+    """A number with three significant digits, but whole from there on: 0.531, 5.31, 1,392."""
     if value <= 0:
         return f"{value:.0f}"
-    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(value)))}f}"
+    exponent = math.floor(math.log10(float(f"{value:.2e}")))  # 9.996 is 10.0
+    return f"{value:,.{max(0, 2 - exponent)}f}"

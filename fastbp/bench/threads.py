@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -121,7 +122,8 @@ class ProcessCrowd(Crowd):
 
 
 def serve(connection: Connection, problem: Problem, threads: int | None) -> None:
-    """Do what comes through the connection until it is closed."""
+    """Do what comes through the connection until it is closed, or Ctrl-C ends it without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     network = Fastbp(problem, threads)
     while True:
         try:
