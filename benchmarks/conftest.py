@@ -8,4 +8,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECL
     os.environ[name] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    from fastbp.bench.timing import chosen_cores
+
+    os.sched_setaffinity(0, chosen_cores(1, os.sched_getaffinity(0)))

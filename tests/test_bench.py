@@ -138,6 +138,24 @@ def test_every_workload_has_goals_for_one_thread_and_two():
 # The clock
 
 
+def test_cores_are_whole_and_fast_ones_first(tmp_path):
+    # Two fast cores of two threads each, and two slow ones; of the last nothing is told.
+    siblings = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3", 4: "4", 5: None}
+    frequencies = {0: 5_000_000, 1: 5_000_000, 2: 5_100_000, 3: 5_100_000, 4: 4_000_000, 5: None}
+    for core in siblings:
+        for name, value in (
+            ("topology/thread_siblings_list", siblings),
+            ("cpufreq/cpuinfo_max_freq", frequencies),
+        ):
+            path = tmp_path / f"cpu{core}" / name
+            path.parent.mkdir(parents=True)
+            if value[core] is not None:
+                path.write_text(f"{value[core]}\n")
+    assert timing.chosen_cores(6, range(6), tmp_path) == [3, 1, 4, 5, 2, 0]
+    assert timing.chosen_cores(2, {1, 3, 4}, tmp_path) == [3, 1]
+    assert timing.chosen_cores(2, range(4), tmp_path / "nothing") == [3, 2]
+
+
 def test_turns_are_taken_forwards_then_backwards_with_the_collector_off():
     calls = []
 

@@ -6,9 +6,11 @@ import gc
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from fastbp import _native
 from fastbp.bench.rows import Effort, Row
 
+PROCESSORS = Path("/sys/devices/system/cpu")  # of Linux
 TURN_SECONDS = 0.03
 LEAST_ROUNDS = 3  # of jobs that take longer than a turn
 # Threads that have worked spin for more work, OpenBLAS's for over 0.1 s: wait until this process takes less
@@ -43,11 +46,36 @@ def process_environment(threads: int, level: str | None = None) -> Iterator[dict
         yield environment
         return
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(cores)[-threads:])  # the first core serves most interrupts
+    os.sched_setaffinity(0, chosen_cores(threads, cores))
     try:
         yield environment
     finally:
         os.sched_setaffinity(0, cores)
+
+
+def chosen_cores(count: int, cores: Iterable[int], folder: Path = PROCESSORS) -> list[int]:
+    """So many of these cores: no two threads of one where it can be helped, then fast ones, then late ones.
+
+    Number 0 serves most interrupts.  Cores of which the system tells nothing are alike.
+    """
+    threads_before: Counter[str] = Counter()
+
+    def rank(core: int) -> tuple[int, int, int]:
+        place = folder / f"cpu{core}"
+        whole = text_of(place / "topology" / "thread_siblings_list", default=str(core))
+        threads_before[whole] += 1
+        frequency = int(text_of(place / "cpufreq" / "cpuinfo_max_freq", default="0"))
+        return threads_before[whole], -frequency, -core
+
+    return sorted(sorted(cores, reverse=True), key=rank)[:count]
+
+
+def text_of(path: Path, default: str) -> str:
+    """What stands in a file, where there is one."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return default
 
 
 def seconds_of(run: Callable[[], object]) -> float:
