@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -41,7 +43,7 @@ def demo() -> None:
     print(f"{len(SEEDS)} networks on all {TRAINING:,}: {seconds:.2f} s, {rate:,.0f} images a second\n")
 
     print(bp.check_gradients(networks[0], x[:16], y[:16], subset=2_000))
-    print(compare_speed(x_more, y_more))
+    print(speed_beside_numpy())
     probabilities = np.mean([network.predict(x[TRAINING:]) for network in networks], axis=0)
     accuracy = np.mean(probabilities.argmax(axis=1) == y[TRAINING:])
     print(f"\nheld-out accuracy: {100 * accuracy:.1f} %")
@@ -90,20 +92,41 @@ def with_distortions(x: Images, y: Labels) -> tuple[Images, Labels]:
     return np.concatenate([x, copies]), np.concatenate([y, np.repeat(y, COPIES)])
 
 
-def compare_speed(x: Images, y: Labels) -> str:
+def speed_beside_numpy() -> str:
+    """What `compare_speed` says in a process where NumPy has as many threads as fastbp."""
+    from fastbp.bench.processes import HOME
+    from fastbp.bench.timing import process_environment
+
+    threads = _native.resolve_threads(None)
+    command = [sys.executable, "-m", "fastbp.demo", str(threads)]
+    with process_environment(threads) as environment:
+        done = subprocess.run(
+            command, env=environment, cwd=HOME, stdout=subprocess.PIPE, text=True, check=True
+        )
+    return done.stdout.rstrip()
+
+
+def compare_speed(threads: int) -> str:
     """Time the same training, from the same start and in the same order, beside the NumPy baseline."""
     from fastbp.bench.judging import contenders, measure_problem, new_row
     from fastbp.bench.rows import Effort
-    from fastbp.bench.tables import LAYOUTS, quantity, ratio
+    from fastbp.bench.tables import LAYOUTS, plural, quantity, ratio
     from fastbp.bench.workloads import Workload, assemble
 
     workload = Workload("demo", SIZES, "relu", "cross_entropy", "adam", 1e-3, BATCH_SIZE, steps=64)
+    x, y = load_digits()
+    x, y = with_distortions(x[: workload.samples // COPIES], y[: workload.samples // COPIES])
     problem = assemble(workload, x[: workload.samples], y[: workload.samples])
-    row = new_row("training", problem, _native.resolve_threads(None))
+    row = new_row("training", problem, threads)
     measure_problem(row, problem, contenders(["numpy"]), Effort(seconds=0.3))
-    own, numpy = row.results.values()
     scale = LAYOUTS["training"].scale
+    own, numpy = row.results.values()
+    own_time, numpy_time = quantity(own, scale), quantity(numpy, scale)
     return (
-        f"a step of {BATCH_SIZE} images takes {quantity(own, scale)} us (minimum / median), "
-        f"the same in NumPy {quantity(numpy, scale)} us, {ratio(numpy, own)} times longer"
+        f"on {plural(threads)} a step of {BATCH_SIZE} images takes {own_time} us (minimum / median), "
+        f"the same in NumPy {numpy_time} us, {ratio(numpy, own)} times as long"
     )
+
+
+if __name__ == "__main__":
+    print(compare_speed(int(sys.argv[1])))
