@@ -16,6 +16,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 DEBUG = os.environ.get("FASTBP_DEBUG", "0") not in ("", "0")
 NATIVE = os.environ.get("FASTBP_NATIVE", "0") not in ("", "0")
@@ -97,6 +98,16 @@ class BuildLevels(build_ext):
         return [], []
 
 
+class SourceDistribution(sdist):
+    """Pack all that the tests and the benchmarks need, beside what is built and installed."""
+
+    def make_distribution(self) -> None:
+        for folder in ("tests", "benchmarks"):
+            self.filelist.recursive_include(folder, "*")
+        self.filelist.recursive_exclude("*", "*.py[co]")
+        super().make_distribution()
+
+
 levels = list(LEVELS) if X86 else ["base"]
 # What the extensions are made of: rebuilt when it changes, and packed into a source distribution.
 sources = sorted(str(path) for path in Path("src_cython").iterdir())
@@ -126,7 +137,7 @@ setup(
             "freethreading_compatible": True,
         },
     ),
-    cmdclass={"build_ext": BuildLevels},
+    cmdclass={"build_ext": BuildLevels, "sdist": SourceDistribution},
     options={
         "build": {"build_base": f"build/{KIND}"},
         "build_ext": {"parallel": os.cpu_count()},
