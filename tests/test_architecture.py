@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, CORE = ROOT / "fastbp", ROOT / "src_cython"
+SOURCES = {".py", ".pyi", ".pyx", ".pxd", ".pxi", ".h"}
 
 DESCRIPTIONS = {"layers", "activations", "architectures", "losses", "optimizers", "initializers"}
 ON_TOP = {"bench", "explain", "demo", "gradients", "__main__"}
@@ -204,3 +205,11 @@ def test_every_module_that_defines_something_has_annotations_as_text():
     for path in PACKAGE.rglob("*.py"):
         if re.search(r"^(def|class) ", path.read_text(), re.M):
             assert "from __future__ import annotations" in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, CORE])
+def test_the_readme_says_where_each_source_is(folder):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## What is where")[2].partition("\n## ")[0]
+    named = set(re.findall(r"[\w.]+\.\w+", table))
+    assert {path.name for path in folder.iterdir() if path.suffix in SOURCES} <= named
